@@ -1,0 +1,247 @@
+"""What the agent's loop needs of the world: links, targets, probes. Adapters are picked in `app` only."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from trunkline.errors import TrunklineError
+from trunkline.model import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A network link as the kernel shows it. `vlan` is None unless it is an 802.1Q link; `parent` is the index
+    of the link it sits on (IFLA_LINK), which for a macvlan in a container is an index of the host's namespace."""
+
+    index: int
+    name: str
+    kind: str
+    mac: str
+    mtu: int
+    up: bool
+    carrier: bool
+    alias: str = ""
+    parent: int = 0
+    master: int = 0
+    vlan: int | None = None
+    mode: str = ""
+    promiscuity: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """A link inside a target with its addresses ("20.0.0.17/24") and the gateways of its default routes."""
+
+    link: Link
+    addresses: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
+    accept_ra: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A network namespace to work in: a path that can be opened now, and its identity (device:inode)."""
+
+    path: str
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedTarget:
+    """A target that runs. `target_id` is the container id, or the namespace's identity."""
+
+    namespace: Namespace
+    target_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class MacvlanSpec:
+    """An interface to make inside a target."""
+
+    parent_index: int
+    temporary_name: str
+    name: str
+    alias: str
+    mac: str
+    mode: str
+    mtu: int
+    addresses: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
+    accept_ra: bool = False
+
+
+class Links(Protocol):
+    """The kernel. Every call raises TrunklineError with the kernel's reason; none touches an unmarked link's
+    existence. Indexes, not names, identify links, since names can be changed by anybody at any time."""
+
+    async def host_links(self) -> list[Link]:
+        """All links of the host's namespace, one consistent dump."""
+        ...
+
+    async def interfaces(self, namespaces: Sequence[Namespace]) -> list[list[Interface] | TrunklineError]:
+        """All interfaces of each namespace, or why it could not be read; in the order asked for."""
+        ...
+
+    async def add_vlan(self, parent: int, name: str, vid: int, mtu: int, alias: str) -> int:
+        """Make an 802.1Q link, mark it, set it up; its index. All or nothing."""
+        ...
+
+    async def delete_link(self, index: int, alias: str) -> None:
+        """Delete a link of the host's namespace if it still carries exactly this alias; no error when gone."""
+        ...
+
+    async def set_up(self, index: int) -> None:
+        """Set a link of the host's namespace up."""
+        ...
+
+    async def set_mtu(self, index: int, mtu: int) -> None:
+        """Set the MTU of a link of the host's namespace."""
+        ...
+
+    async def set_promiscuous(self, index: int, on: bool) -> None:
+        """Set or clear the promiscuous flag of a link of the host's namespace."""
+        ...
+
+    async def set_alias(self, index: int, alias: str) -> None:
+        """Mark a link of the host's namespace (a link of ours that lost its mark is told by its name)."""
+        ...
+
+    async def add_macvlans(self, work: Sequence[tuple[Namespace, MacvlanSpec]]) -> list[Interface | TrunklineError]:
+        """Make each interface straight inside its target: under its temporary name, renamed, marked, MAC, accept_ra
+        and autoconf as wanted, addresses, up, default routes last. Each is all or nothing; pipelined together."""
+        ...
+
+    async def configure(self, namespace: Namespace, index: int, spec: MacvlanSpec) -> Interface:
+        """Bring an existing interface of ours to the spec (name, addresses, routes, up): repairs drift."""
+        ...
+
+    async def delete_interface(self, namespace: Namespace, index: int, alias: str) -> None:
+        """Delete an interface inside a target if it still carries exactly this alias; no error when gone."""
+        ...
+
+    def events(self) -> AsyncIterator[None]:
+        """Wakes whenever links of the host's namespace may have changed; says only *look*, never what."""
+        ...
+
+    async def close(self) -> None:
+        """Release sockets and threads. Idempotent."""
+        ...
+
+
+class Targets(Protocol):
+    """Containers and namespaces. Adapter: `engine`."""
+
+    async def resolve(self, targets: Sequence[Target]) -> list[ResolvedTarget | TrunklineError]:
+        """Each target's namespace, or why not: CONTAINER_NOT_FOUND, CONTAINER_NOT_RUNNING, CONTAINER_HOST_NETWORK,
+        NETNS_NOT_FOUND, NETNS_IS_HOST, DOCKER_UNAVAILABLE. `container:X` is resolved to X."""
+        ...
+
+    async def version(self) -> str:
+        """Version of the Docker Engine; empty when none answers."""
+        ...
+
+    def events(self) -> AsyncIterator[None]:
+        """Wakes whenever a container or namespace may have come or gone; says only *look*, never what."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections. Idempotent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """Addresses to announce from an interface inside a target (gratuitous ARP, unsolicited NA), and gateways to
+    send one packet to, so that the switches and the router learn the new place."""
+
+    namespace: Namespace
+    ifname: str
+    mac: str
+    addresses: tuple[str, ...]
+    gateways: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictProbe:
+    """An address to ask for on the macvlan parent before it goes up (RFC 5227, sender address zero). Answers
+    from `own_macs` are not conflicts."""
+
+    parent_index: int
+    address: str
+    own_macs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProbePeer:
+    """Another host of a network, with the MAC it probes with."""
+
+    host: str
+    mac: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeAddress:
+    """An address to ask for; `mac` is what should answer, empty when not known; `host` empty for a gateway."""
+
+    address: str
+    mac: str = ""
+    host: str = ""
+    gateway: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProbePlan:
+    """A host's part in a check of one network: `mac` is this host's own probe MAC on macvlan parent
+    `parent_index`; probing and listening end after `timeout` seconds."""
+
+    run: int
+    network: str
+    link_name: str
+    mark: str
+    parent_index: int
+    mac: str
+    host: str
+    peers: tuple[ProbePeer, ...]
+    addresses: tuple[ProbeAddress, ...]
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """One learnt fact. `kind`: broadcast, unicast, address or gateway; `outcome`: ok, silent, unknown or
+    conflict; `rtt` in seconds."""
+
+    run: int
+    network: str
+    from_host: str
+    to_host: str
+    kind: str
+    outcome: str
+    rtt: float = 0.0
+    address: str = ""
+    mac: str = ""
+    message: str = ""
+
+
+class Prober(Protocol):
+    """Frames on the wire, in a child process that can be killed. Adapter: `probes`."""
+
+    def run(self, plan: ProbePlan) -> AsyncIterator[ProbeResult]:
+        """Take part in a check; results as they are learnt. Raises PROBE_FAILED when it cannot take part."""
+        ...
+
+    async def conflicts(self, probes: Sequence[ConflictProbe]) -> list[str | TrunklineError]:
+        """For each address: "" when nobody answered, the MAC that did, or why it could not be judged. A probe that
+        could not be sent is neither "conflict" nor "free"."""
+        ...
+
+    async def announce(self, announcements: Sequence[Announcement]) -> list[TrunklineError | None]:
+        """Announce addresses; None where it was sent."""
+        ...
+
+    async def close(self) -> None:
+        """End the child. Idempotent."""
+        ...

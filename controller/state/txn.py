@@ -1,0 +1,68 @@
+"""A transaction as a value: guards that name every fact a plan relied on, and the writes that follow. Pure.
+
+Guards and operations are what etcd can compare and do in one transaction (Txn of the v3 API).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_OPS = 128
+"""etcd's default limit of compares, and of operations, in one transaction; each list counts for itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The key does not exist."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """The key exists with exactly this modification revision."""
+
+    key: str
+    mod_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class NoneNewer:
+    """No key under `prefix` was created or changed after `revision`. Deletions are not seen by it (law 2)."""
+
+    prefix: str
+    revision: int
+
+
+Guard = Absent | Unchanged | NoneNewer
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Write `value` under `key`; a positive `lease` binds the key's life to that lease."""
+
+    key: str
+    value: bytes
+    lease: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove `key`; no error when it does not exist."""
+
+    key: str
+
+
+Op = Put | Delete
+
+
+@dataclass(frozen=True, slots=True)
+class Txn:
+    """All `ops` are applied at one revision if all `guards` hold, else none. A key is written at most once."""
+
+    guards: tuple[Guard, ...]
+    ops: tuple[Op, ...]
+
+    def __post_init__(self) -> None:
+        if len({op.key for op in self.ops}) != len(self.ops):
+            raise ValueError("a key is written twice in one transaction")

@@ -1,0 +1,58 @@
+"""Names of links on a host and the marks that say a link is ours. Pure: standard library only."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+IFNAMSIZ: Final = 15
+"""Bytes of an interface name (Linux IFNAMSIZ less the terminating zero)."""
+
+MARK: Final = "trunkline:"
+"""Prefix of the alias (IFLA_IFALIAS) of every link we make; only marked links are changed or removed."""
+
+
+def _digest(text: str, length: int) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def subinterface(device: str, vid: int) -> str:
+    """Name of the 802.1Q link on `device`: "<device>.<vid>", or a derived name when that is over 15 bytes.
+
+    The derived name keeps the VLAN id readable and carries a digest of the device's whole name, so two long
+    device names never meet in one name.
+    """
+    plain = f"{device}.{vid}"
+    if len(plain.encode()) <= IFNAMSIZ:
+        return plain
+    return f"t{_digest(device, 8)}.{vid}"
+
+
+def temporary(token: str) -> str:
+    """Name under which an interface is made before it gets its own; `token` is unique per attachment."""
+    return f"tl~{_digest(token, 11)}"
+
+
+def subinterface_mark(uplink: str, vid: int) -> str:
+    """Alias of a sub-interface of ours."""
+    return f"{MARK}vlan:{uplink}:{vid}"
+
+
+def attachment_mark(name: str) -> str:
+    """Alias of an attachment's interface."""
+    return f"{MARK}attachment:{name}"
+
+
+def probe_mark(network: str) -> str:
+    """Alias of a probe's interface."""
+    return f"{MARK}probe:{network}"
+
+
+def probe_link(number: int) -> str:
+    """Name of the macvlan sibling a host probes network `number` from."""
+    return f"tlp{number}"
+
+
+def is_ours(alias: str) -> bool:
+    """Whether a link with this alias was made by Trunkline."""
+    return alias.startswith(MARK)
