@@ -1,5 +1,6 @@
 """What really is on the wire, by tcpdump."""
 
+import os
 import re
 import select
 import signal
@@ -29,7 +30,7 @@ class Capture:
         heard, deadline = b"", time.monotonic() + timeout
         while b"listening on" not in heard:
             ready, _, _ = select.select([self._tcpdump.stderr], [], [], max(0.0, deadline - time.monotonic()))
-            data = self._tcpdump.stderr.read1(4096) if ready else b""
+            data = os.read(self._tcpdump.stderr.fileno(), 4096) if ready else b""
             heard += data
             if not data:
                 self.stop()

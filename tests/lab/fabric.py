@@ -1,15 +1,14 @@
 """The lab: several hosts with kernels of their own on one switch.
 
-    with Lab().up(3, switch="vlan") as lab:
-        lab.host(1).ok("ip link add link enp7s0 name enp7s0.10 type vlan id 10")
-        lab.fault(DropVlan(2, 10))
+A test says `with Lab().up(3, switch="vlan") as lab:`, then `lab.host(1).ok("ip -br link")`
+or `lab.fault(DropVlan(2, 10))`.
 """
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +24,7 @@ from lab.plan import SWITCH_GUEST, Init, LabPlan, Net, SwitchKind, lab_plan, tap
 from lab.prepare import lab_files
 from lab.process import Process, ancestry, kill_all
 from lab.switch import Switch, command
+from lab.waiting import until
 from lab.wire import Wire
 
 DETACHED = "detached"
@@ -199,8 +199,7 @@ class Lab:
         for guest in self.hosts:
             kernel = guest.kernel
             if kernel and kernel.state != "T":
-                # An entry in its last retry would eat the first packets of the mended path.
-                guest.run(["ip", "neigh", "flush", "all"], 10)
+                guest.forget_neighbours()
 
     @contextlib.contextmanager
     def faulty(self, *faults: Fault) -> Iterator[None]:
@@ -222,12 +221,22 @@ class Lab:
     def link(self, host: int, state: Literal["up", "down"], net: Net = "trunk") -> None:
         """The wire behind the NIC; the guest keeps its carrier, as behind a broken media converter."""
         command(["ip", "-n", self.name, "link", "set", tap(net, host), state])
+        wanted = "forwarding" if state == "up" else "disabled"
+
+        def settled() -> bool:
+            # The bridge hears of a carrier through linkwatch, up to a second late.
+            port = json.loads(command(["bridge", "-n", self.name, "-json", "link", "show", "dev", tap(net, host)]))
+            return bool(port) and port[0].get("state") == wanted
+
+        until(settled, f"port {tap(net, host)} to be {wanted}")
 
     def carrier(self, host: int, state: Literal["up", "down"], net: Net = "trunk") -> None:
         """The NIC itself, as the host sees it."""
         self.host(host).ok(["ip", "link", "set", "enp7s0" if net == "trunk" else "mgmt0", state])
 
-    def capture(self, host: int | None = None, match: str = "", net: Net = "trunk", path: Path | None = None) -> Capture:
+    def capture(
+        self, host: int | None = None, match: str = "", net: Net = "trunk", path: Path | None = None
+    ) -> Capture:
         """Frames on a host's wire; by default on the whole trunk (host 1's wire with a switch guest)."""
         bridge = "br-mgmt" if net == "mgmt" else "br-trunk" if self.plan.switch != "vlan" else "p1"
         return Capture(self.switch, tap(net, host) if host else bridge, match, path)
@@ -239,8 +248,3 @@ class Lab:
             state = {"": "off", "T": "frozen"}.get(kernel.state if kernel else "", "running")
             lines.append(f"{guest.name:7} {guest.address:12} {state:8} init {guest.plan.init}")
         return "\n".join(lines + [f"fault   {fault}" for fault in self.faults])
-
-
-def end_on_terminate() -> None:
-    """Makes SIGTERM an ordinary exit, so that `with` blocks run."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

@@ -173,7 +173,7 @@ class Guest:
     def write(self, path: str, content: str | bytes, mode: int = 0o644) -> None:
         """A file in the guest, on its disk when this returns."""
         quoted = shlex.quote(path)
-        script = f"mkdir -p \"$(dirname {quoted})\" && cat >{quoted} && chmod {mode:o} {quoted} && sync {quoted}"
+        script = f'mkdir -p "$(dirname {quoted})" && cat >{quoted} && chmod {mode:o} {quoted} && sync {quoted}'
         self.ok(script, stdin=content)
 
     def read(self, path: str) -> bytes:
@@ -188,6 +188,14 @@ class Guest:
         if not shown.exists():
             shutil.copyfile(source, shown)
         return f"/lab/{source.name}"
+
+    def forget_neighbours(self) -> None:
+        """In all its network namespaces: an entry in its last retry would eat a mended path's first packets."""
+        self.run(
+            "ip neigh flush all; ip -all netns exec ip neigh flush all;"
+            "for pid in $(lsns -n -t net -o PID); do"
+            ' [ "$pid" = 1 ] || nsenter -t "$pid" -n ip neigh flush all; done'
+        )
 
     # Daemons
 

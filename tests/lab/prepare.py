@@ -70,8 +70,6 @@ def _ssh_files(run: Path, hosts: list[int]) -> None:
     config = [
         f"Host h* 10.200.0.*\n  User root\n  IdentityFile {run}/id_ed25519\n  IdentitiesOnly yes",
         f"  UserKnownHostsFile {run}/known_hosts\n  StrictHostKeyChecking yes\n  ConnectTimeout 5",
-        # Relative to nothing, and short: a control socket's path holds 107 bytes.
-        "  ControlMaster no",
     ]
     inventory = ["[hosts]"]
     for i in hosts:

@@ -30,7 +30,8 @@ def parse(words: Sequence[str]) -> Fault:
     kind = KINDS.get(words[0]) if words else None
     if kind is None:
         raise LabError(f"no such fault: {' '.join(words[:1])} (there are: {', '.join(KINDS)})")
-    hints, values = typing.get_type_hints(kind), []
+    hints = typing.get_type_hints(kind)
+    values: list[int | str | tuple[int, ...]] = []
     names = [f.name for f in fields(kind)]
     if len(words) - 1 > len(names):
         raise LabError(f"{words[0]} takes {' '.join(names)}")
@@ -64,7 +65,7 @@ class Wire:
         loaded: list[Fault] = []
         for raw in json.loads(self.memory.read_text()):
             made = {k: tuple(v) if isinstance(v, list) else v for k, v in raw["fields"].items()}
-            loaded.append(KINDS[raw["kind"]](**made))
+            loaded.append(typing.cast(Callable[..., Fault], KINDS[raw["kind"]])(**made))
         return loaded
 
     def apply(self, faults: Sequence[Fault]) -> None:
