@@ -6,71 +6,13 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from agent.plan.state import Interface as Interface
+from agent.plan.state import Link as Link
+from agent.plan.state import MacvlanSpec as MacvlanSpec
+from agent.plan.state import Namespace as Namespace
+from agent.plan.state import ResolvedTarget as ResolvedTarget
 from trunkline.errors import TrunklineError
 from trunkline.model import Target
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A network link as the kernel shows it. `vlan` is None unless it is an 802.1Q link; `parent` is the index
-    of the link it sits on (IFLA_LINK), which for a macvlan in a container is an index of the host's namespace."""
-
-    index: int
-    name: str
-    kind: str
-    mac: str
-    mtu: int
-    up: bool
-    carrier: bool
-    alias: str = ""
-    parent: int = 0
-    master: int = 0
-    vlan: int | None = None
-    mode: str = ""
-    promiscuity: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Interface:
-    """A link inside a target with its addresses ("20.0.0.17/24") and the gateways of its default routes."""
-
-    link: Link
-    addresses: tuple[str, ...] = ()
-    gateways: tuple[str, ...] = ()
-    accept_ra: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Namespace:
-    """A network namespace to work in: a path that can be opened now, and its identity (device:inode)."""
-
-    path: str
-    identity: str
-
-
-@dataclass(frozen=True, slots=True)
-class ResolvedTarget:
-    """A target that runs. `target_id` is the container id, or the namespace's identity."""
-
-    namespace: Namespace
-    target_id: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class MacvlanSpec:
-    """An interface to make inside a target."""
-
-    parent_index: int
-    temporary_name: str
-    name: str
-    alias: str
-    mac: str
-    mode: str
-    mtu: int
-    addresses: tuple[str, ...] = ()
-    gateways: tuple[str, ...] = ()
-    accept_ra: bool = False
 
 
 class Links(Protocol):
@@ -95,6 +37,10 @@ class Links(Protocol):
 
     async def set_up(self, index: int) -> None:
         """Set a link of the host's namespace up."""
+        ...
+
+    async def set_down(self, index: int) -> None:
+        """Set a link of the host's namespace down: only ever the inverse of `set_up`."""
         ...
 
     async def set_mtu(self, index: int, mtu: int) -> None:
@@ -137,6 +83,11 @@ class Targets(Protocol):
     async def resolve(self, targets: Sequence[Target]) -> list[ResolvedTarget | TrunklineError]:
         """Each target's namespace, or why not: CONTAINER_NOT_FOUND, CONTAINER_NOT_RUNNING, CONTAINER_HOST_NETWORK,
         NETNS_NOT_FOUND, NETNS_IS_HOST, DOCKER_UNAVAILABLE. `container:X` is resolved to X."""
+        ...
+
+    async def namespaces(self) -> list[Namespace]:
+        """Every network namespace of this machine that a process lives in or a path holds, the host's own left
+        out: where an interface of ours could be although nobody wants it there. Raises when it cannot be told."""
         ...
 
     async def version(self) -> str:

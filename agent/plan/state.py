@@ -1,0 +1,131 @@
+"""What the agent sees of its host, as values. Pure.
+
+The kernel's part (`Link`, `Interface`) is re-exported by `agent.ports`, whose adapters make these values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from trunkline.errors import TrunklineError
+from trunkline.model import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A network link as the kernel shows it. `vlan` is None unless it is an 802.1Q link; `parent` is the index
+    of the link it sits on (IFLA_LINK). `parent_on_host` says that `parent` is an index of the host's namespace:
+    always so for the host's own links, and for a link inside a target only when its IFLA_LINK_NETNSID names the
+    host's namespace; without it, two machines' worth of namespaces on one kernel could be taken for one.
+    `promiscuous` is IFF_PROMISC as an administrator set it; `promiscuity` also counts the kernel's own users."""
+
+    index: int
+    name: str
+    kind: str
+    mac: str
+    mtu: int
+    up: bool
+    carrier: bool
+    alias: str = ""
+    parent: int = 0
+    master: int = 0
+    vlan: int | None = None
+    mode: str = ""
+    promiscuity: int = 0
+    promiscuous: bool = False
+    parent_on_host: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """A link inside a target with its addresses ("20.0.0.17/24") and the gateways of its default routes."""
+
+    link: Link
+    addresses: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
+    accept_ra: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A network namespace to work in: a path that can be opened now, and its identity ("device:inode")."""
+
+    path: str
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedTarget:
+    """A target that runs. `target_id` is the container id, or the namespace's identity."""
+
+    namespace: Namespace
+    target_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class MacvlanSpec:
+    """An interface to make inside a target."""
+
+    parent_index: int
+    temporary_name: str
+    name: str
+    alias: str
+    mac: str
+    mode: str
+    mtu: int
+    addresses: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
+    accept_ra: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkConfig:
+    """A label of the agent's config: the device behind it, and whether it is to be promiscuous."""
+
+    label: str
+    device: str
+    promiscuous: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HostConfig:
+    """What the agent's config says that plans depend on. `promiscuous_by_us` names devices whose promiscuous
+    flag was set by this agent, now or in an earlier life; no other device's flag is ever cleared."""
+
+    host: str
+    uplinks: Mapping[str, UplinkConfig] = field(default_factory=dict)
+    promiscuous_by_us: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A namespace with all its interfaces, as read at one moment."""
+
+    namespace: Namespace
+    interfaces: tuple[Interface, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """The host at one moment. `views` and `unread` are keyed by namespace identity; every namespace that was
+    read is in `views`, every one that should have been and could not is in `unread`. `swept`: all namespaces of
+    the host were listed for this observation, not only those where something of ours is known to be.
+    `complete`: every namespace that could hold an interface of ours was read, so absence proves something."""
+
+    links: tuple[Link, ...] = ()
+    targets: Mapping[Target, ResolvedTarget | TrunklineError] = field(default_factory=dict)
+    views: Mapping[str, View] = field(default_factory=dict)
+    unread: Mapping[str, TrunklineError] = field(default_factory=dict)
+    swept: bool = False
+    complete: bool = False
+    docker: str = ""
+
+    def link(self, index: int) -> Link | None:
+        """The host's link of that index."""
+        return next((link for link in self.links if link.index == index), None)
+
+    def named(self, name: str) -> Link | None:
+        """The host's link of that name."""
+        return next((link for link in self.links if link.name == name), None)
