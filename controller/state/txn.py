@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-MAX_OPS = 128
-"""etcd's default limit of compares, and of operations, in one transaction; each list counts for itself."""
+MAX_OPS = 120
+"""Guards, and operations, one transaction may hold; each list counts for itself. etcd's default limit is 128,
+of which the store adapter uses a few for itself."""
+
+MAX_BYTES = 1_200_000
+"""Bytes of keys and values one transaction may hold; etcd's default limit of a request is 1.5 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
