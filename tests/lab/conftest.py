@@ -27,7 +27,6 @@ def pair() -> Iterator[Lab]:
 
 @pytest.fixture
 def mended(pair: Lab) -> Iterator[Lab]:
-    """The pair with all wires whole, before and after."""
-    pair.clear()
+    """The pair; what a test breaks on its wires is mended after it."""
     yield pair
     pair.clear()
