@@ -57,6 +57,8 @@ class Reason(enum.Enum):
     HOST_UNREACHABLE = (Status.UNAVAILABLE, True, "The host has no live session.")
     HOST_MACHINE_MISMATCH = (Status.FAILED_PRECONDITION, False, "Another machine registered under this host name.")
     HOST_IDENTITY = (Status.PERMISSION_DENIED, False, "The certificate names another host.")
+    IDENTITY_MISSING = (Status.UNAUTHENTICATED, False, "The caller's certificate names no identity.")
+    NOT_PERMITTED = (Status.PERMISSION_DENIED, False, "The caller's identity may not do this.")
     SESSION_SUPERSEDED = (Status.ABORTED, False, "A newer session of the same host took over.")
     ATTACHMENT_NOT_FOUND = (Status.NOT_FOUND, False, "No attachment of that name.")
     ATTACHMENT_EXISTS = (Status.ALREADY_EXISTS, False, "An attachment of that name exists with another spec.")

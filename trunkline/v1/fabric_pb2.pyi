@@ -154,6 +154,7 @@ class HostUplink(_message.Message):
     MTU_FIELD_NUMBER: _builtins.int
     MAC_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
     host: _builtins.str
     """Host name."""
     device: _builtins.str
@@ -170,6 +171,8 @@ class HostUplink(_message.Message):
     """MAC address of the device."""
     problem: _builtins.str
     """What is wrong with it, empty when nothing is."""
+    label: _builtins.str
+    """Uplink label that the host maps to the device."""
     def __init__(
         self,
         *,
@@ -181,10 +184,11 @@ class HostUplink(_message.Message):
         mtu: _builtins.int = ...,
         mac: _builtins.str = ...,
         problem: _builtins.str = ...,
+        label: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["carrier", b"carrier", "device", b"device", "host", b"host", "mac", b"mac", "mtu", b"mtu", "present", b"present", "problem", b"problem", "up", b"up"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carrier", b"carrier", "device", b"device", "host", b"host", "label", b"label", "mac", b"mac", "mtu", b"mtu", "present", b"present", "problem", b"problem", "up", b"up"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,222 @@
+"""What the agent's session carries: desired state down, hello and observations up."""
+
+from __future__ import annotations
+
+from trunkline.agent.v1 import session_pb2
+from trunkline.ids import PROTOCOL
+from trunkline.model import (
+    AttachmentObservation,
+    Desired,
+    HostAttachment,
+    HostFacts,
+    HostNetwork,
+    NetworkObservation,
+    Observation,
+)
+from trunkline.wire.values import (
+    mode_from_pb,
+    mode_to_pb,
+    phase_from_pb,
+    phase_from_text,
+    phase_to_pb,
+    phase_to_text,
+    prefix_from_pb,
+    prefix_to_pb,
+    problem_from_pb,
+    problem_to_pb,
+    target_from_pb,
+    target_to_pb,
+    uplink_from_pb,
+    uplink_to_pb,
+)
+
+
+def network_to_pb(network: HostNetwork) -> session_pb2.HostNetwork:
+    """A network as one host must have it, as a message."""
+    return session_pb2.HostNetwork(
+        name=network.name,
+        number=network.number,
+        uplink=network.uplink,
+        vlan=network.vlan,
+        mtu=network.mtu,
+        mode=mode_to_pb(network.mode),
+        prefixes=[prefix_to_pb(p) for p in network.prefixes],
+        probe_mac=network.probe_mac,
+    )
+
+
+def network_from_pb(pb: session_pb2.HostNetwork) -> HostNetwork:
+    """A network as one host must have it."""
+    return HostNetwork(
+        name=pb.name,
+        number=pb.number,
+        uplink=pb.uplink,
+        vlan=pb.vlan,
+        mtu=pb.mtu,
+        mode=mode_from_pb(pb.mode),
+        prefixes=tuple(prefix_from_pb(p) for p in pb.prefixes),
+        probe_mac=pb.probe_mac,
+    )
+
+
+def attachment_to_pb(attachment: HostAttachment) -> session_pb2.HostAttachment:
+    """An attachment as its host must have it, as a message."""
+    return session_pb2.HostAttachment(
+        name=attachment.name,
+        network=attachment.network,
+        target=target_to_pb(attachment.target),
+        ifname=attachment.ifname,
+        mac=attachment.mac,
+        addresses=attachment.addresses,
+        gateways=attachment.gateways,
+        default_route=attachment.default_route,
+        accept_ra=attachment.accept_ra,
+    )
+
+
+def attachment_from_pb(pb: session_pb2.HostAttachment) -> HostAttachment:
+    """An attachment as its host must have it."""
+    return HostAttachment(
+        name=pb.name,
+        network=pb.network,
+        target=target_from_pb(pb.target),
+        ifname=pb.ifname,
+        mac=pb.mac,
+        addresses=tuple(pb.addresses),
+        gateways=tuple(pb.gateways),
+        default_route=pb.default_route,
+        accept_ra=pb.accept_ra,
+    )
+
+
+def desired_to_pb(desired: Desired) -> session_pb2.DesiredState:
+    """The whole desired state of a host as a message."""
+    return session_pb2.DesiredState(
+        epoch=desired.epoch,
+        revision=desired.revision,
+        networks=[network_to_pb(n) for n in desired.networks],
+        attachments=[attachment_to_pb(a) for a in desired.attachments],
+    )
+
+
+def desired_from_pb(pb: session_pb2.DesiredState) -> Desired:
+    """The whole desired state of a host. Refused as a whole when any part is: half of it must not be applied."""
+    return Desired(
+        epoch=pb.epoch,
+        revision=pb.revision,
+        networks=tuple(network_from_pb(n) for n in pb.networks),
+        attachments=tuple(attachment_from_pb(a) for a in pb.attachments),
+    )
+
+
+def _seen_network_to_pb(seen: NetworkObservation) -> session_pb2.NetworkObservation:
+    return session_pb2.NetworkObservation(
+        name=seen.name,
+        phase=phase_to_text(seen.phase),
+        reason=seen.reason,
+        message=seen.message,
+        link=seen.link,
+        owned=seen.owned,
+        mtu=seen.mtu,
+    )
+
+
+def _seen_network_from_pb(pb: session_pb2.NetworkObservation) -> NetworkObservation:
+    return NetworkObservation(
+        name=pb.name,
+        phase=phase_from_text(pb.phase),
+        reason=pb.reason,
+        message=pb.message,
+        link=pb.link,
+        owned=pb.owned,
+        mtu=pb.mtu,
+    )
+
+
+def _seen_attachment_to_pb(seen: AttachmentObservation) -> session_pb2.AttachmentObservation:
+    return session_pb2.AttachmentObservation(
+        name=seen.name,
+        phase=phase_to_pb(seen.phase),
+        reason=seen.reason,
+        message=seen.message,
+        ifname=seen.ifname,
+        mac=seen.mac,
+        addresses=seen.addresses,
+        target_id=seen.target_id,
+        present=seen.present,
+    )
+
+
+def _seen_attachment_from_pb(pb: session_pb2.AttachmentObservation) -> AttachmentObservation:
+    return AttachmentObservation(
+        name=pb.name,
+        phase=phase_from_pb(pb.phase),
+        reason=pb.reason,
+        message=pb.message,
+        ifname=pb.ifname,
+        mac=pb.mac,
+        addresses=tuple(pb.addresses),
+        target_id=pb.target_id,
+        present=pb.present,
+    )
+
+
+def observation_to_pb(seen: Observation) -> session_pb2.Observation:
+    """What an agent saw, as a message."""
+    return session_pb2.Observation(
+        session=seen.session,
+        epoch=seen.epoch,
+        revision=seen.revision,
+        networks=[_seen_network_to_pb(n) for n in seen.networks],
+        attachments=[_seen_attachment_to_pb(a) for a in seen.attachments],
+        uplinks=[uplink_to_pb(u) for u in seen.uplinks],
+        complete=seen.complete,
+        docker=seen.docker,
+        problems=[problem_to_pb(p) for p in seen.problems],
+    )
+
+
+def observation_from_pb(pb: session_pb2.Observation) -> Observation:
+    """What an agent saw."""
+    return Observation(
+        session=pb.session,
+        epoch=pb.epoch,
+        revision=pb.revision,
+        networks=tuple(_seen_network_from_pb(n) for n in pb.networks),
+        attachments=tuple(_seen_attachment_from_pb(a) for a in pb.attachments),
+        uplinks=tuple(uplink_from_pb(u) for u in pb.uplinks),
+        complete=pb.complete,
+        docker=pb.docker,
+        problems=tuple(problem_from_pb(p) for p in pb.problems),
+    )
+
+
+def hello_to_pb(facts: HostFacts) -> session_pb2.Hello:
+    """The first message of a session, with the protocol this side speaks."""
+    return session_pb2.Hello(
+        protocol=PROTOCOL,
+        host=facts.host,
+        machine_id=facts.machine_id,
+        version=facts.version,
+        kernel=facts.kernel,
+        docker=facts.docker,
+        labels=facts.labels,
+        uplinks=[uplink_to_pb(u) for u in facts.uplinks],
+        epoch=facts.epoch,
+        revision=facts.revision,
+    )
+
+
+def hello_from_pb(pb: session_pb2.Hello) -> HostFacts:
+    """What a host says of itself. The protocol number is the caller's to judge: `pb.protocol`."""
+    return HostFacts(
+        host=pb.host,
+        machine_id=pb.machine_id,
+        version=pb.version,
+        kernel=pb.kernel,
+        docker=pb.docker,
+        labels=dict(pb.labels),
+        uplinks=tuple(uplink_from_pb(u) for u in pb.uplinks),
+        epoch=pb.epoch,
+        revision=pb.revision,
+    )
