@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-
 from lab.docker import Docker
 from lab.fabric import Lab
 from lab.places import default_name
