@@ -103,6 +103,7 @@ class Reason(enum.Enum):
     STORE_NOSPACE = (Status.RESOURCE_EXHAUSTED, False, "The store is over its quota.")
     STORE_REFUSED = (Status.FAILED_PRECONDITION, False, "The store refuses the controller's request or identity.")
     STORE_FENCED = (Status.FAILED_PRECONDITION, False, "A newer controller process of the same name has the store.")
+    STORE_BEHIND = (Status.FAILED_PRECONDITION, False, "A host has seen a later state than the store holds.")
     STORE_CORRUPT = (Status.DATA_LOSS, False, "A value in the store cannot be read.")
     SPOOL_CORRUPT = (Status.DATA_LOSS, False, "The agent's spool cannot be read.")
     CONTROLLER_UNREACHABLE = (Status.UNAVAILABLE, True, "No controller answered.")
