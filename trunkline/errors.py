@@ -106,6 +106,12 @@ class Reason(enum.Enum):
     STORE_BEHIND = (Status.FAILED_PRECONDITION, False, "A host has seen a later state than the store holds.")
     STORE_CORRUPT = (Status.DATA_LOSS, False, "A value in the store cannot be read.")
     SPOOL_CORRUPT = (Status.DATA_LOSS, False, "The agent's spool cannot be read.")
+    REVISION_OLD = (Status.ABORTED, True, "A desired state older than the one in force was ignored.")
+    EPOCH_CHANGED = (
+        Status.FAILED_PRECONDITION,
+        False,
+        "The fabric's history was renewed; removals wait for an operator.",
+    )
     CONTROLLER_UNREACHABLE = (Status.UNAVAILABLE, True, "No controller answered.")
     DEADLINE = (Status.DEADLINE_EXCEEDED, True, "It did not happen in the time given.")
     INTERNAL = (Status.INTERNAL, False, "A bug in Trunkline.")
