@@ -47,15 +47,14 @@ def convert(tables: dict[str, Any], kind: type[T], source: str) -> T:
         what, _, where = str(error).partition(" - at ")
         key = where.strip("`").removeprefix("$").removeprefix(".")
         at = f"key {key}: " if key else ""
-        raise _refusal(
-            source, f"{at}{_lower(what)}".replace("`", ""), "see docs for the keys and their types"
-        ) from None
+        raise _refusal(source, f"{at}{_lower(what)}".replace("`", ""), "mend that key") from None
 
 
 def _special(kind: type, value: object) -> object:
     if issubclass(kind, Path) and isinstance(value, str):
         return Path(value).expanduser()
-    raise msgspec.ValidationError(f"Expected `{kind.__name__}`, got `{type(value).__name__}`")
+    # msgspec adds the key to a TypeError of a hook, and passes a ValidationError on as it is.
+    raise TypeError(f"Expected `{kind.__name__}`, got `{type(value).__name__}`")
 
 
 def _refuse_unknown(value: Any, kind: inspect.Type, at: str, source: str) -> None:

@@ -7,8 +7,12 @@ facts and, under "remedy", what to do next.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final, NoReturn, cast
+
+# gRPC's C core reads this once, when it is loaded, and else writes each GOAWAY to stderr past our log.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -98,7 +102,9 @@ def from_rpc_error(error: grpc.RpcError) -> TrunklineError:
     if reason is None:
         reason = _FALLBACK.get(code, Reason.INTERNAL)
         facts["reason"] = info.reason
-    return TrunklineError(reason, message or details, remedy, **facts)
+    known = TrunklineError(reason, message or details, remedy)
+    known.facts = facts
+    return known
 
 
 def _without_info(code: grpc.StatusCode, details: str) -> TrunklineError:
