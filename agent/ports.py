@@ -146,7 +146,8 @@ class ProbeAddress:
 @dataclass(frozen=True, slots=True)
 class ProbePlan:
     """A host's part in a check of one network: `mac` is this host's own probe MAC on macvlan parent
-    `parent_index`; probing and listening end after `timeout` seconds."""
+    `parent_index`; probing and listening end after `timeout` seconds. `mode` is the network's macvlan mode: in modes
+    private and vepa the addresses that this very host holds cannot be reached from it and are not asked for."""
 
     run: int
     network: str
@@ -158,6 +159,7 @@ class ProbePlan:
     peers: tuple[ProbePeer, ...]
     addresses: tuple[ProbeAddress, ...]
     timeout: float
+    mode: str = "bridge"
 
 
 @dataclass(frozen=True, slots=True)
