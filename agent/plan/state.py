@@ -16,8 +16,8 @@ from trunkline.model import Target
 class Link:
     """A network link as the kernel shows it. `vlan` is None unless it is an 802.1Q link; `parent` is the index
     of the link it sits on (IFLA_LINK). `parent_on_host` says that `parent` is an index of the host's namespace:
-    always so for the host's own links, and for a link inside a target only when its IFLA_LINK_NETNSID names the
-    host's namespace; without it, two machines' worth of namespaces on one kernel could be taken for one.
+    so for the host's own links, and for a link inside a target only when its IFLA_LINK_NETNSID names the host's
+    namespace; without it, two machines' worth of namespaces on one kernel could be taken for one.
     `promiscuous` is IFF_PROMISC as an administrator set it; `promiscuity` also counts the kernel's own users."""
 
     index: int

@@ -1,0 +1,110 @@
+"""Desired and observed state into jobs. Pure.
+
+Level-triggered: a plan is made anew from what was read, never from what an earlier plan expected. A step that
+needs what another makes waits for the next observation, so no step ever carries a guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from agent.plan import attachments, networks, uplinks
+from agent.plan.networks import NetworkPlan, Parent
+from agent.plan.state import HostConfig, Observed
+from agent.plan.steps import DeleteLink, Job, Subject
+from agent.plan.uplinks import Blocked
+from trunkline import naming
+from trunkline.errors import Reason
+from trunkline.model import Desired, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do, in order: the host's links, deletions in targets, what is made or mended there, and last the
+    sub-interfaces that nobody needs any more. `sweep_first` asks for an observation of all namespaces before
+    anything is removed that somebody unseen may sit on."""
+
+    host: tuple[Job, ...] = ()
+    deletions: tuple[Job, ...] = ()
+    changes: tuple[Job, ...] = ()
+    removals: tuple[Job, ...] = ()
+    networks: Mapping[str, NetworkPlan] = field(default_factory=dict)
+    blocked: Mapping[str, Blocked] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    sweep_first: bool = False
+
+    def jobs(self) -> Iterator[Job]:
+        """All jobs in order."""
+        yield from self.host
+        yield from self.deletions
+        yield from self.changes
+        yield from self.removals
+
+    def parent(self, network: str) -> Parent | None:
+        """A network's macvlan parent, when it can be used."""
+        plan = self.networks.get(network)
+        return plan.parent if plan else None
+
+
+def plan(
+    desired: Desired, observed: Observed, config: HostConfig, *, removals: bool = True, fresh: bool = False
+) -> Plan:
+    """Jobs that bring the host nearer to `desired`; empty when it is there.
+
+    Without `removals` nothing is taken away. `fresh`: this agent has just started, so that probe interfaces which
+    are found are those of an earlier life.
+    """
+    network_plans = networks.plan(desired.networks, config, observed.links)
+    host = uplinks.jobs(config, observed.links, {network.uplink for network in desired.networks})
+    host += [network.job for network in network_plans.values() if network.job]
+    if fresh:
+        host = [*_stale_probes(observed), *host]
+    for_targets = attachments.plan(desired, observed, network_plans, removals)
+    unneeded, problems, unsure = _unneeded(desired, observed, config, removals)
+    return Plan(
+        tuple(host),
+        tuple(for_targets.deletions),
+        tuple(for_targets.changes),
+        tuple(unneeded),
+        network_plans,
+        for_targets.blocked,
+        tuple(problems),
+        unsure,
+    )
+
+
+def _stale_probes(observed: Observed) -> list[Job]:
+    mark = naming.probe_mark("")
+    return [
+        Job(Subject("link", link.name), (DeleteLink(link.index, link.name, link.alias),))
+        for link in observed.links
+        if link.alias.startswith(mark)
+    ]
+
+
+def _unneeded(
+    desired: Desired, observed: Observed, config: HostConfig, removals: bool
+) -> tuple[list[Job], list[Problem], bool]:
+    jobs: list[Job] = []
+    problems: list[Problem] = []
+    unsure = False
+    for link in networks.leftovers(desired.networks, config, observed.links):
+        users = networks.users(link, observed)
+        if users:
+            problems.append(_in_use(link.name, users))
+        elif not removals:
+            why = f"sub-interface {link.name} stays, since the fabric's history changed and nobody confirmed it"
+            problems.append(Problem("link", link.name, Reason.EPOCH_CHANGED.name, why))
+        elif observed.swept and observed.complete:
+            jobs.append(networks.removal(link))
+        else:
+            unsure = True
+    return jobs, problems, unsure
+
+
+def _in_use(name: str, users: list[str]) -> Problem:
+    who = ", ".join(sorted(users)[:5])
+    more = f" and {len(users) - 5} more" if len(users) > 5 else ""
+    message = f"sub-interface {name} is no longer needed but carries {who}{more}; it goes when they are gone"
+    return Problem("link", name, Reason.NETWORK_IN_USE.name, message)
