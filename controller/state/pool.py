@@ -1,0 +1,161 @@
+"""What is taken in one prefix, indexed so that a choice costs the same in an empty /64 and in a full /16. Pure."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from controller.state.records import AddressKind, AddressRecord
+from trunkline.ids import IPAddress
+
+_BITS: Final = 8
+_FULL: Final = (1 << (1 << _BITS)) - 1
+_MASK: Final = (1 << _BITS) - 1
+
+
+class Occupancy:
+    """A sparse set of non-negative integers that finds the next absent one in a few steps.
+
+    Level 0 holds bit maps of 256 members each; a bit on level n + 1 says that a bit map of level n is full.
+    """
+
+    __slots__ = ("_levels",)
+
+    def __init__(self) -> None:
+        self._levels: list[dict[int, int]] = [{}]
+
+    def __contains__(self, member: int) -> bool:
+        return bool(self._levels[0].get(member >> _BITS, 0) >> (member & _MASK) & 1)
+
+    def add(self, member: int) -> None:
+        """Add a member; no error when it is there."""
+        level = 0
+        while True:
+            if level == len(self._levels):
+                self._levels.append({})
+            maps = self._levels[level]
+            index = member >> _BITS
+            bits = maps.get(index, 0) | 1 << (member & _MASK)
+            maps[index] = bits
+            if bits != _FULL:
+                return
+            member, level = index, level + 1
+
+    def discard(self, member: int) -> None:
+        """Remove a member; no error when it is absent."""
+        for maps in self._levels:
+            index, bit = member >> _BITS, 1 << (member & _MASK)
+            bits = maps.get(index, 0)
+            if not bits & bit:
+                return
+            if bits == bit:
+                del maps[index]
+            else:
+                maps[index] = bits ^ bit
+            if bits != _FULL:
+                return
+            member = index
+
+    def next_absent(self, start: int) -> int:
+        """The smallest integer, `start` or above, that is not a member."""
+        level = 0
+        while True:
+            free = (_FULL ^ self._map(level, start >> _BITS)) >> (start & _MASK)
+            if free:
+                start += (free & -free).bit_length() - 1
+                break
+            start, level = (start >> _BITS) + 1, level + 1
+        while level:
+            level -= 1
+            free = _FULL ^ self._map(level, start)
+            start = (start << _BITS) + (free & -free).bit_length() - 1
+        return start
+
+    def _map(self, level: int, index: int) -> int:
+        return self._levels[level].get(index, 0) if level < len(self._levels) else 0
+
+
+class PoolIndex:
+    """The address records of one family of a network, counted and indexed as they come and go."""
+
+    __slots__ = ("_order", "_rests", "by_host", "counts", "resting", "taken", "unreadable")
+
+    def __init__(self) -> None:
+        self.taken = Occupancy()
+        """Every address that has a key, whatever it says."""
+        self.counts: Counter[AddressKind] = Counter()
+        self.by_host: Counter[str] = Counter()
+        """Addresses held, not resting, per host."""
+        self.resting: dict[tuple[str, str], dict[IPAddress, AddressRecord]] = {}
+        """Resting and held addresses of an owner, by (host, owner)."""
+        self.unreadable = 0
+        self._rests: dict[int, int] = {}
+        self._order: list[tuple[int, int]] = []
+
+    def add(self, address: IPAddress, record: AddressRecord) -> None:
+        """Index a record that was put."""
+        self.taken.add(int(address))
+        self.counts[record.kind] += 1
+        if record.kind is AddressKind.RESTING:
+            self.resting.setdefault((record.host, record.owner), {})[address] = record
+            self._rests[int(address)] = record.rest_until_ms
+            heapq.heappush(self._order, (record.rest_until_ms, int(address)))
+            if len(self._order) > 2 * len(self._rests) + 64:
+                self._order = [(until, value) for value, until in self._rests.items()]
+                heapq.heapify(self._order)
+        elif record.host:
+            self.by_host[record.host] += 1
+
+    def remove(self, address: IPAddress, record: AddressRecord) -> None:
+        """Forget a record that was replaced or deleted."""
+        self.taken.discard(int(address))
+        self.counts[record.kind] -= 1
+        if record.kind is AddressKind.RESTING:
+            del self._rests[int(address)]
+            mine = self.resting[record.host, record.owner]
+            del mine[address]
+            if not mine:
+                del self.resting[record.host, record.owner]
+        elif record.host:
+            self.by_host[record.host] -= 1
+            if not self.by_host[record.host]:
+                del self.by_host[record.host]
+
+    def block(self, address: IPAddress) -> None:
+        """A key exists for the address, but its value cannot be read."""
+        self.taken.add(int(address))
+        self.unreadable += 1
+
+    def unblock(self, address: IPAddress) -> None:
+        """The unreadable key is gone, or readable again."""
+        self.taken.discard(int(address))
+        self.unreadable -= 1
+
+    def first_rest(self) -> int:
+        """The earliest end of a rest, Unix milliseconds; 0 when nothing rests."""
+        self._drop_stale()
+        return self._order[0][0] if self._order else 0
+
+    def last_rest(self) -> int:
+        """The latest end of a rest, Unix milliseconds; 0 when nothing rests. Looks at every resting address."""
+        return max(self._rests.values(), default=0)
+
+    def oldest(self, past: int, usable: Callable[[int], bool]) -> int | None:
+        """The usable address whose rest ended first, at `past` (Unix milliseconds) or before; None without one."""
+        aside: list[tuple[int, int]] = []
+        found: int | None = None
+        while self._order and found is None and self._order[0][0] <= past:
+            entry = heapq.heappop(self._order)
+            if self._rests.get(entry[1]) == entry[0] and (not aside or aside[-1] != entry):
+                aside.append(entry)
+                if usable(entry[1]):
+                    found = entry[1]
+        for entry in aside:
+            heapq.heappush(self._order, entry)
+        return found
+
+    def _drop_stale(self) -> None:
+        while self._order and self._rests.get(self._order[0][1]) != self._order[0][0]:
+            heapq.heappop(self._order)
