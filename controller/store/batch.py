@@ -1,0 +1,167 @@
+"""Group commit: which waiting transactions may share one transaction of the store (law 9). Pure logic, no I/O.
+
+A batch applies all its transactions at one revision or none of them. That equals a serial order only if no member
+relies on a fact that another member writes; here members are even independent in both directions, so every order
+of them gives the same result:
+
+- no key is written by two members;
+- no guard of one member, key or range, covers a key that another member writes;
+- guards that cannot hold together never meet, since one of them would fail the whole batch.
+
+Equal guards are stated once. When a guard fails, nobody knows whose: the batch is split in halves until a member
+stands alone, and only then is told of a conflict.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+from controller.state.txn import MAX_BYTES, MAX_OPS, Absent, Guard, NoneNewer, Op, Put, Txn, Unchanged
+from trunkline.errors import Reason, Refusal
+
+T = TypeVar("T")
+
+_GUARD_BYTES: Final = 64
+"""Bytes of a guard or operation around its key and value: tags, lengths, revisions and the store's prefix."""
+
+_PATIENCE: Final = 64
+"""Waiting transactions that may be passed over while a batch is filled, so that filling stays linear."""
+
+
+def _length(key: str) -> int:
+    return len(key) if key.isascii() else len(key.encode(errors="surrogateescape"))
+
+
+def _guard_size(guard: Guard) -> int:
+    return _GUARD_BYTES + _length(guard.prefix if isinstance(guard, NoneNewer) else guard.key)
+
+
+def _op_size(op: Op) -> int:
+    return _GUARD_BYTES + _length(op.key) + (len(op.value) if isinstance(op, Put) else 0)
+
+
+def size(txn: Txn) -> int:
+    """Upper estimate of the bytes of a transaction in a request."""
+    return sum(map(_guard_size, txn.guards)) + sum(map(_op_size, txn.ops))
+
+
+def check(txn: Txn) -> None:
+    """Raise INVALID_ARGUMENT when a transaction is larger than the store takes, or guards a revision below 1."""
+    guards, ops, length = len(set(txn.guards)), len(txn.ops), size(txn)
+    if guards > MAX_OPS or ops > MAX_OPS or length > MAX_BYTES:
+        raise Refusal(
+            Reason.INVALID_ARGUMENT,
+            f"a transaction of {guards} guards, {ops} writes and {length} bytes is larger than the store takes"
+            f" ({MAX_OPS} guards, {MAX_OPS} writes, {MAX_BYTES} bytes)",
+            "ask for less at once",
+        )
+    # etcd gives an absent key the revision 0, so such a guard would mean "absent" there and nothing here.
+    if any(isinstance(guard, Unchanged) and guard.mod_revision < 1 for guard in txn.guards):
+        raise ValueError("a guard on an unchanged key needs the revision of a change")
+
+
+class Batch:
+    """Transactions that are applied together. The first one added is always taken; see the module for the rules."""
+
+    __slots__ = ("_exact", "_ranges", "_size", "_written", "guards", "ops", "txns")
+
+    def __init__(self) -> None:
+        self.txns: list[Txn] = []
+        self.guards: dict[Guard, None] = {}
+        self.ops: list[Op] = []
+        self._exact: dict[str, Guard] = {}
+        self._ranges: list[NoneNewer] = []
+        self._written: set[str] = set()
+        self._size = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether not even the smallest transaction would fit."""
+        return len(self.ops) >= MAX_OPS or len(self.guards) >= MAX_OPS
+
+    def add(self, txn: Txn) -> bool:
+        """Take `txn` in and return True, or leave the batch as it is and return False."""
+        length = size(txn)
+        if self.txns and not (self._fits(txn, length) and self._independent(txn) and self._compatible(txn)):
+            return False
+        self.txns.append(txn)
+        self._size += length
+        for guard in txn.guards:
+            self.guards[guard] = None
+            if isinstance(guard, NoneNewer):
+                self._ranges.append(guard)
+            else:
+                self._exact[guard.key] = guard
+        for op in txn.ops:
+            self.ops.append(op)
+            self._written.add(op.key)
+        return True
+
+    def _fits(self, txn: Txn, length: int) -> bool:
+        if self._size + length > MAX_BYTES or len(self.ops) + len(txn.ops) > MAX_OPS:
+            return False
+        if len(self.guards) + len(txn.guards) <= MAX_OPS:
+            return True
+        return len(self.guards) + len(set(txn.guards) - self.guards.keys()) <= MAX_OPS
+
+    def _independent(self, txn: Txn) -> bool:
+        """No key written twice, and no guard of one covers a key written by another."""
+        for op in txn.ops:
+            if op.key in self._written or op.key in self._exact:
+                return False
+            if any(op.key.startswith(guard.prefix) for guard in self._ranges):
+                return False
+        for guard in txn.guards:
+            if isinstance(guard, NoneNewer):
+                if any(key.startswith(guard.prefix) for key in self._written):
+                    return False
+            elif guard.key in self._written:
+                return False
+        return True
+
+    def _compatible(self, txn: Txn) -> bool:
+        """All guards can hold at the same time."""
+        for guard in txn.guards:
+            if isinstance(guard, Absent | Unchanged):
+                if self._exact.get(guard.key, guard) != guard or any(_denies(r, guard) for r in self._ranges):
+                    return False
+            elif any(_denies(guard, other) for other in self._exact.values()):
+                return False
+        return True
+
+
+def _denies(newest: NoneNewer, guard: Guard) -> bool:
+    """Whether "none newer" rules out that a key below it has the revision that `guard` asks for."""
+    return isinstance(guard, Unchanged) and guard.mod_revision > newest.revision and guard.key.startswith(newest.prefix)
+
+
+def take(waiting: deque[T], txn_of: Callable[[T], Txn]) -> tuple[Batch, list[T]]:
+    """Move from `waiting` into a batch what may share it, the oldest first and always; the rest keeps its order."""
+    batch = Batch()
+    taken: list[T] = []
+    passed: list[T] = []
+    while waiting and not batch.full and len(passed) < _PATIENCE:
+        item = waiting.popleft()
+        if batch.add(txn_of(item)):
+            taken.append(item)
+        else:
+            passed.append(item)
+    waiting.extendleft(reversed(passed))
+    return batch, taken
+
+
+def halves(items: Sequence[T]) -> tuple[list[T], list[T]]:
+    """Split the members of a failed batch, of two or more, in two; each half is a legal batch again."""
+    middle = len(items) // 2
+    return list(items[:middle]), list(items[middle:])
+
+
+def batch_of(txns: Sequence[Txn]) -> Batch:
+    """The batch of transactions that shared one before."""
+    batch = Batch()
+    for txn in txns:
+        if not batch.add(txn):
+            raise ValueError("transactions that may not share a batch")
+    return batch
