@@ -1,0 +1,216 @@
+"""The `Links` port on the kernel: blocking netlink work in a few threads of its own, asyncio in front."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+from agent.kernel import events, host, messages, namespaces, reading, uapi
+from agent.kernel.channel import Channel
+from agent.kernel.codec import string
+from agent.kernel.errors import Failure, Step, refused
+from agent.kernel.macvlans import Batch
+from agent.kernel.namespaces import Entrance
+from agent.kernel.repair import Repair
+from agent.plan.state import Interface, Link, MacvlanSpec, Namespace
+from trunkline.errors import Reason, TrunklineError
+
+T = TypeVar("T")
+
+THREADS: Final = 4
+"""Deleting a link waits for the kernel's grace periods (20 ms and more, outside its lock), so several at once pay."""
+
+OWN_NAMESPACE: Final = "/proc/self/ns/net"
+
+
+class KernelLinks:
+    """`agent.ports.Links` on the kernel of this machine.
+
+    `host_netns` is the namespace taken for the host's, by default this process's own. Every call opens its sockets
+    and closes them: nothing of ours keeps a namespace alive between calls. A cancelled call is carried out to its
+    end all the same; what it did is seen by the next observation.
+    """
+
+    def __init__(self, host_netns: str | None = None) -> None:
+        self._host = namespaces.describe(host_netns or OWN_NAMESPACE)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="netlink")
+        self._wakes: set[events.Wakes] = set()
+        self._closed = False
+
+    async def host_links(self) -> list[Link]:
+        """See `Links.host_links`."""
+        return await self._on_host(lambda home, _: [seen.link for seen in reading.links(home, None)])
+
+    async def interfaces(self, namespaces_: Sequence[Namespace]) -> list[list[Interface] | TrunklineError]:
+        """See `Links.interfaces`."""
+        wanted = list(namespaces_)
+
+        def work(_: Channel, entrance: Entrance) -> list[list[Interface] | TrunklineError]:
+            return [_told(lambda one=one: _read(one, entrance.descriptor)) for one in wanted]  # type: ignore[misc]
+
+        return await self._on_host(work)
+
+    async def add_vlan(self, parent: int, name: str, vid: int, mtu: int, alias: str) -> int:
+        """See `Links.add_vlan`."""
+        return await self._on_host(lambda home, _: host.add_vlan(home, parent, name, vid, mtu, alias))
+
+    async def delete_link(self, index: int, alias: str) -> None:
+        """See `Links.delete_link`."""
+        await self._on_host(lambda home, _: host.delete_if_marked(home, index, alias, "of the host"))
+
+    async def set_up(self, index: int) -> None:
+        """See `Links.set_up`."""
+        await self._on_host(lambda home, _: host.change(home, index, Step.UP, messages.raise_link(index)))
+
+    async def set_down(self, index: int) -> None:
+        """See `Links.set_down`."""
+        await self._on_host(lambda home, _: host.change(home, index, Step.DOWN, messages.lower_link(index)))
+
+    async def set_mtu(self, index: int, mtu: int) -> None:
+        """See `Links.set_mtu`."""
+        await self._on_host(lambda home, _: host.set_mtu(home, index, mtu))
+
+    async def set_promiscuous(self, index: int, on: bool) -> None:
+        """See `Links.set_promiscuous`."""
+        request = messages.change_link(index, flags=uapi.IFF_PROMISC if on else 0, change=uapi.IFF_PROMISC)
+        await self._on_host(lambda home, _: host.change(home, index, Step.PROMISCUOUS, request))
+
+    async def set_alias(self, index: int, alias: str) -> None:
+        """See `Links.set_alias`."""
+        request = messages.change_link(index, string(uapi.IFLA_IFALIAS, alias))
+        await self._on_host(lambda home, _: host.change(home, index, Step.MARK, request))
+
+    async def add_macvlans(self, work: Sequence[tuple[Namespace, MacvlanSpec]]) -> list[Interface | TrunklineError]:
+        """See `Links.add_macvlans`."""
+        wanted = list(work)
+        by_namespace: dict[Namespace, list[int]] = {}
+        for position, (namespace, _) in enumerate(wanted):
+            by_namespace.setdefault(namespace, []).append(position)
+
+        def make(home: Channel, entrance: Entrance) -> list[Interface | TrunklineError]:
+            results: dict[int, Interface | TrunklineError] = {}
+            for namespace, positions in by_namespace.items():
+                specs = [wanted[position][1] for position in positions]
+                results.update(zip(positions, _make(home, entrance, namespace, specs), strict=True))
+            return [results[position] for position in range(len(wanted))]
+
+        return await self._on_host(make)
+
+    async def configure(self, namespace: Namespace, index: int, spec: MacvlanSpec) -> Interface:
+        """See `Links.configure`."""
+
+        def work(home: Channel, entrance: Entrance) -> Interface:
+            with namespaces.entrance(namespace) as inside, inside.channel() as target:
+                return Repair(home, entrance.descriptor, target, inside, index, spec).run()
+
+        return await self._on_host(work)
+
+    async def delete_interface(self, namespace: Namespace, index: int, alias: str) -> None:
+        """See `Links.delete_interface`. A namespace that is gone took its interfaces along."""
+
+        def work() -> None:
+            try:
+                with namespaces.entrance(namespace) as inside, inside.channel() as target:
+                    host.delete_if_marked(target, index, alias, f"in {namespace.path}")
+            except TrunklineError as error:
+                if error.reason is not Reason.NETNS_NOT_FOUND:
+                    raise
+
+        await self._in_thread(work)
+
+    async def events(self) -> AsyncIterator[None]:
+        """See `Links.events`. The first wake comes as soon as changes are heard: what happened before was missed."""
+        wakes = events.Wakes(await self._in_thread(self._subscribe))
+        self._wakes.add(wakes)
+        try:
+            yield
+            while await wakes.wait():
+                yield
+        finally:
+            self._wakes.discard(wakes)
+            wakes.close()
+
+    def _subscribe(self) -> socket.socket:
+        with namespaces.entrance(self._host) as home, home.entered():
+            return events.subscribe()
+
+    async def close(self) -> None:
+        """See `Links.close`. Waits for work that runs; ends every `events`."""
+        self._closed = True
+        for wakes in list(self._wakes):
+            wakes.close()
+        await asyncio.to_thread(self._threads.shutdown)
+
+    async def _on_host(self, work: Callable[[Channel, Entrance], T]) -> T:
+        """Do `work` in a thread, with a socket of the host's namespace and the namespace itself."""
+
+        def run() -> T:
+            with namespaces.entrance(self._host) as home, home.channel() as channel:
+                return work(channel, home)
+
+        return await self._in_thread(run)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        if self._closed:
+            raise TrunklineError(Reason.INTERNAL, "the kernel adapter was closed")
+
+        def run() -> T:
+            try:
+                with _told_errors():
+                    return work()
+            finally:
+                if getattr(namespaces.stranded, "yes", False):
+                    self._replace_threads()
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+
+    def _replace_threads(self) -> None:
+        """A thread could not leave a foreign namespace: no work is given to it, or to its siblings, any more."""
+        stale, self._threads = self._threads, ThreadPoolExecutor(THREADS, thread_name_prefix="netlink")
+        stale.shutdown(wait=False)
+
+
+@contextlib.contextmanager
+def _told_errors() -> Iterator[None]:
+    """Only our errors leave the adapter."""
+    try:
+        yield
+    except Failure as failure:
+        raise refused(failure, Step.READ, "links") from failure
+    except OSError as error:
+        raise TrunklineError(Reason.KERNEL_REFUSED, f"netlink failed: {error}", "it is tried again") from error
+
+
+def _told(work: Callable[[], T]) -> T | TrunklineError:
+    try:
+        with _told_errors():
+            return work()
+    except TrunklineError as error:
+        return error
+
+
+def _read(namespace: Namespace, host_descriptor: int) -> list[Interface]:
+    with namespaces.entrance(namespace) as inside, inside.channel() as channel:
+        return reading.interfaces(channel, host_descriptor)
+
+
+def _make(
+    home: Channel, entrance: Entrance, namespace: Namespace, specs: Sequence[MacvlanSpec]
+) -> Sequence[Interface | TrunklineError]:
+    def work() -> list[Interface | TrunklineError]:
+        with namespaces.entrance(namespace) as inside:
+            if inside.namespace.identity == entrance.namespace.identity:
+                raise TrunklineError(
+                    Reason.NETNS_IS_HOST,
+                    f"{namespace.path} is the host's own network namespace",
+                    "attach a container, or a namespace of its own",
+                )
+            with inside.channel() as target:
+                return Batch(home, entrance.descriptor, target, inside, specs).run()
+
+    made = _told(work)
+    return [made] * len(specs) if isinstance(made, TrunklineError) else made

@@ -1,0 +1,44 @@
+"""Whole namespaces as values."""
+
+from __future__ import annotations
+
+from agent.kernel import dump, messages
+from agent.kernel.channel import Channel
+from agent.kernel.errors import Failure
+from agent.plan.state import Interface, Link
+
+
+def host_nsid(channel: Channel, host: int) -> int:
+    """The number by which the channel's namespace knows the host's (descriptor `host`), -1 when it knows it not.
+
+    The kernel numbers a namespace when a link of it first refers to another one, so an unnumbered host is one that
+    no link here sits on.
+    """
+    return dump.nsid(channel.get(messages.number_of(host)))
+
+
+def links(channel: Channel, nsid: int | None) -> list[dump.SeenLink]:
+    """All links of a namespace; `nsid` as in `dump.link`. Raises Failure."""
+    return [dump.link(body, nsid) for body in channel.dump(messages.all_links())]
+
+
+def routes(channel: Channel) -> list[dump.Default]:
+    """All default routes of a namespace. Raises Failure."""
+    return [found for body in channel.dump(messages.all_routes()) for found in dump.defaults(body)]
+
+
+def interfaces(channel: Channel, host: int) -> list[Interface]:
+    """All interfaces of a namespace with addresses and default gateways. Raises Failure."""
+    nsid = host_nsid(channel, host)
+    seen = links(channel, nsid)
+    return dump.interfaces(seen, channel.dump(messages.all_addresses()), routes(channel))
+
+
+def link(channel: Channel, index: int = 0, name: str = "", nsid: int | None = None) -> Link | None:
+    """One link by index or name; None when there is none. Raises Failure."""
+    try:
+        return dump.link(channel.get(messages.get_link(index, name)), nsid).link
+    except Failure as failure:
+        if failure.is_gone:
+            return None
+        raise
