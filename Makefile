@@ -5,13 +5,14 @@ SHELL := /bin/bash
 
 export TRUNKLINE_WORK ?= $(CURDIR)/.work
 VENV := .venv/bin
+export PATH := $(CURDIR)/$(VENV):$(PATH)
 PYTEST := $(VENV)/pytest --import-mode=importlib
 # Namespaces and the lab need root. What root runs leaves no cache behind that its user could not remove.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo) env PYTHONDONTWRITEBYTECODE=1 TRUNKLINE_WORK=$(TRUNKLINE_WORK)
-AS_ROOT += $(foreach v,KEEP CI TRUNKLINE_LAB,$(if $($v),$v=$($v)))
+AS_ROOT += $(foreach v,KEEP CI TRUNKLINE_LAB PYTEST_ADDOPTS,$(if $($v),$v='$($v)'))
 
 # $(call pytest,DIRECTORIES,OPTIONS,PREFIX): directories that have no tests yet are passed over.
-with-tests = $(foreach d,$1,$(if $(shell find $d -name 'test_*.py' -print -quit 2>/dev/null),$d))
+with-tests = $(strip $(foreach d,$1,$(if $(shell find $d -name 'test_*.py' -print -quit 2>/dev/null),$d)))
 define pytest
 	$(if $(call with-tests,$1),$3 $(PYTEST) $2 $(call with-tests,$1),@echo "no tests in $1 yet")
 endef
@@ -41,7 +42,7 @@ lint: setup-venv ## style, types, import arrows, and whether generated code is c
 	$(VENV)/mypy
 	$(if $(wildcard tests/lab),$(VENV)/mypy -p lab)
 	$(VENV)/lint-imports
-	$(if $(wildcard tools/protos),tools/protos --check)
+	$(if $(wildcard tools/protos),$(VENV)/python tools/protos --check)
 
 .PHONY: test-unit
 test-unit: setup-venv ## pure code and its laws; no root, seconds
@@ -61,7 +62,7 @@ test-lab: setup-lab ## several kernels, 802.1Q, Docker, faults on the wire; root
 
 .PHONY: protos
 protos: setup-venv ## generate code from the contract
-	tools/protos
+	$(VENV)/python tools/protos
 
 .PHONY: bench
 bench: setup-lab ## measure against the targets, as ratios in one run

@@ -94,7 +94,7 @@ def docker(lab: Lab, a: argparse.Namespace) -> None:
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lab", description=__doc__)
-    parser.add_argument("--name", help="which lab; default: the checkout's, or $TRUNKLINE_LAB")
+    parser.add_argument("--name", help="which of the checkout's labs; default: $TRUNKLINE_LAB, or tl")
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def verb(name: str, action: Action, help_text: str, *host: str) -> argparse.ArgumentParser:

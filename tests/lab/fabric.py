@@ -21,7 +21,7 @@ from lab.guest import Guest
 from lab.places import CHECKOUT, Places
 from lab.plan import SWITCH_GUEST, Init, LabPlan, Net, SwitchKind, lab_plan, tap
 from lab.prepare import lab_files
-from lab.process import Process, ancestry, kill_all
+from lab.process import Process, ancestry, group_members, kill_all
 from lab.switch import Switch, command
 from lab.wire import Wire
 
@@ -35,7 +35,7 @@ class Lab:
             raise LabError("the lab makes namespaces and taps: it needs root")
         self.places = Places.of(name)
         self.name = self.places.name
-        self.switch = Switch(self.name)
+        self.switch = Switch(self.places.namespace)
         self._guests: dict[int, Guest] = {}
         self._plan: LabPlan | None = None
 
@@ -119,6 +119,11 @@ class Lab:
         warden = Process.recorded(self.places.run / "warden.pid")
         if warden and warden.pid not in ancestry():
             kill_all([warden])
+        # By pid first: somebody may have removed the namespace's name, and they would go unseen.
+        for record in self.places.run.glob("*/*.pid"):
+            process = Process.recorded(record)
+            if process:
+                kill_all([process, *group_members(process.pid)])
         self.switch.remove()
         for guest in self._guests.values():
             guest.reap()
@@ -221,7 +226,7 @@ class Lab:
         # The port, never the tap: a guest that sends into a tap that is down stays mute (and its
         # CPU busy) until its NIC is reset.
         number = {"down": "0", "up": "3"}[state]  # disabled, forwarding
-        command(["bridge", "-n", self.name, "link", "set", "dev", tap(net, host), "state", number])
+        command(["bridge", "-n", self.switch.name, "link", "set", "dev", tap(net, host), "state", number])
 
     def carrier(self, host: int, state: Literal["up", "down"], net: Net = "trunk") -> None:
         """The NIC itself, as the host sees it."""

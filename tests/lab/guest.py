@@ -185,8 +185,9 @@ class Guest:
     def offer(self, source: Path) -> str:
         """Shows a file of this machine in the guest; its path there. Large files cross at no cost."""
         shown = self.directory / "share" / source.name
-        if not shown.exists():
-            shutil.copyfile(source, shown)
+        draft = shown.with_name(shown.name + "~")
+        shutil.copyfile(source, draft)
+        draft.rename(shown)
         return f"/lab/{source.name}"
 
     def forget_neighbours(self) -> None:

@@ -12,9 +12,7 @@ INSIDE = Path(__file__).resolve().parent / "inside"
 
 
 def default_name() -> str:
-    """One lab per checkout unless told otherwise; it is the namespace's name, too."""
-    given = os.environ.get("TRUNKLINE_LAB")
-    return given or "tl-" + hashlib.sha256(str(CHECKOUT).encode()).hexdigest()[:8]
+    return os.environ.get("TRUNKLINE_LAB", "tl")
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,11 @@ class Places:
             if set(str(path)) & set(" ,'\"\\"):
                 raise LabError(f"{path}: a lab cannot live under a path with blanks, commas or quotes")
         return cls(work, chosen)
+
+    @property
+    def namespace(self) -> str:
+        """Labs of one name in two checkouts must not meet, nor take each other down."""
+        return f"{self.name}-{hashlib.sha256(str(self.work).encode()).hexdigest()[:8]}"
 
     @property
     def run(self) -> Path:
