@@ -23,10 +23,11 @@ _CODE: Final = Struct("=i")
 _TIMEVAL: Final = Struct("@ll")
 
 WINDOW: Final = 64
-"""Requests in flight. Their answers queue in the receive buffer before we read the first, at most about 1.3 kB of
-it each (capped ACKs), so 64 fit the kernel's default of 208 kB even where it cannot be raised."""
+"""Requests in flight. Their refusals queue in the receive buffer before we read the first, at most about 1.3 kB of
+it each (capped), so 64 fit the kernel's default of 208 kB even where it cannot be raised."""
 
 _RECEIVE_BUFFER: Final = 1 << 20
+_ANSWER_CHUNK: Final = 1 << 13
 _DUMP_CHUNK: Final = 1 << 16
 _DUMP_TRIES: Final = 16
 _SILENCE_SECONDS: Final = 10
@@ -82,39 +83,46 @@ class Channel:
 
     def _window(self, requests: Sequence[Request]) -> list[Failure | None]:
         first = self._sequence + 1
-        self._send(requests, uapi.NLM_F_ACK)
-        answers: list[Failure | None] = [Failure(errno.ENOBUFS)] * len(requests)
-        missing = len(requests)
-        while missing:
+        self._send(requests, acknowledge=True)
+        refusals: dict[int, Failure] = {}
+        done: Failure | None = None
+        while True:
             try:
-                data = self._socket.recv(8192)
+                data = self._socket.recv(_ANSWER_CHUNK)
             except OSError as error:
-                if error.errno == errno.ENOBUFS:  # what still is in the queue can be read
+                if error.errno == errno.ENOBUFS:  # what is in the queue can still be read
+                    done = Failure(errno.ENOBUFS)
                     self._socket.setblocking(False)
                     continue
                 if error.errno != errno.EAGAIN:
                     raise
+                done = Failure(errno.ENOBUFS)
                 break
             for kind, flags, sequence, body in _messages(data):
-                if kind == uapi.NLMSG_ERROR and 0 <= sequence - first < len(requests):
-                    answers[sequence - first] = _verdict(flags, body)
-                    missing -= 1
+                if kind == uapi.NLMSG_ERROR and (failure := _verdict(flags, body)) is not None:
+                    refusals[sequence] = failure
+            if sequence == self._sequence:
+                break
         self._socket.setblocking(True)
-        return answers
+        return [refusals.get(first + place, done) for place in range(len(requests))]
 
-    def _send(self, requests: Sequence[Request], flags: int) -> None:
+    def _send(self, requests: Sequence[Request], *, acknowledge: bool) -> None:
+        """One datagram. The kernel answers refused requests unasked and in order, so that the answer to the last
+        one, which alone asks for it, says of all before it that they were done unless refused."""
         parts = []
-        for request in requests:
+        last = len(requests) - 1
+        for place, request in enumerate(requests):
             self._sequence += 1
             body = request.body
-            all_flags = request.flags | flags | uapi.NLM_F_REQUEST
+            asked = uapi.NLM_F_ACK if acknowledge and place == last else 0
+            flags = request.flags | asked | uapi.NLM_F_REQUEST
             # Bodies are made of padded attributes, so messages follow each other aligned.
-            parts += [_HEADER.pack(16 + len(body), request.type, all_flags, self._sequence, 0), body]
+            parts += [_HEADER.pack(16 + len(body), request.type, flags, self._sequence, 0), body]
         self._socket.send(b"".join(parts))
 
     def get(self, request: Request) -> bytes:
         """Body of the one object asked for; raises Failure (ENODEV when there is none)."""
-        self._send([request], 0)
+        self._send([request], acknowledge=False)
         while True:
             for kind, flags, sequence, body in _messages(self._socket.recv(_DUMP_CHUNK)):
                 if sequence != self._sequence:
@@ -135,7 +143,7 @@ class Channel:
         raise Failure(errno.EBUSY, f"the table changed during each of {_DUMP_TRIES} dumps")
 
     def _dump(self, request: Request) -> tuple[list[bytes], bool]:
-        self._send([request], 0)
+        self._send([request], acknowledge=False)
         bodies: list[bytes] = []
         interrupted = False
         while True:

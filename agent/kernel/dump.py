@@ -18,6 +18,7 @@ _LINK: Final = Struct("=BxHiII")
 _ADDRESS: Final = Struct("=BBBBi")
 _ROUTE: Final = Struct("=BBBBBBBBI")
 _NEXTHOP: Final = Struct("=HBBi")
+_ATTRIBUTE: Final = Struct("=HH")
 _NSID_HEADER: Final = 4  # struct rtgenmsg, one byte, padded
 _MODES: Final = {value: name for name, value in uapi.MACVLAN_MODES.items()}
 
@@ -67,6 +68,17 @@ def link(body: bytes, host_nsid: int | None = None) -> SeenLink:
         parent_on_host=_parent_on_host(attrs.get(uapi.IFLA_LINK_NETNSID), host_nsid),
     )
     return SeenLink(shown, _accept_ra(attrs))
+
+
+def index_and_name(body: bytes) -> tuple[int, str]:
+    """Just that, out of RTM_NEWLINK, for namespaces with thousands of links."""
+    offset = _LINK.size
+    while offset + 4 <= len(body):
+        length, kind = _ATTRIBUTE.unpack_from(body, offset)
+        if kind == uapi.IFLA_IFNAME:
+            return _LINK.unpack_from(body)[2], text(body[offset + 4 : offset + length])
+        offset += (max(length, 4) + 3) & ~3
+    return _LINK.unpack_from(body)[2], ""
 
 
 def _parent_on_host(nsid: bytes | None, host_nsid: int | None) -> bool:

@@ -107,14 +107,13 @@ class Batch:
 
     def _find(self) -> None:
         """Learn the indexes (NLM_F_ECHO would tell, since Linux 6.2), and choose names where the choice is ours."""
-        seen = {one.link.name: one.link for one in reading.links(self._target, None)}
+        seen = reading.indexes(self._target)
         free = naming.free_names(set(seen))
         for work in self._live():
-            link = seen.get(work.spec.temporary_name)
-            if link is None:
+            work.index = seen.get(work.spec.temporary_name, 0)
+            if not work.index:
                 work.error = interface_gone(work.what)
                 continue
-            work.index = link.index
             work.name = work.spec.name or next(free)
 
     def _name(self) -> None:

@@ -22,6 +22,12 @@ def links(channel: Channel, nsid: int | None) -> list[dump.SeenLink]:
     return [dump.link(body, nsid) for body in channel.dump(messages.all_links())]
 
 
+def indexes(channel: Channel) -> dict[str, int]:
+    """Index of each link of a namespace by name. Raises Failure."""
+    found = [dump.index_and_name(body) for body in channel.dump(messages.all_links())]
+    return {name: index for index, name in found}
+
+
 def routes(channel: Channel) -> list[dump.Default]:
     """All default routes of a namespace. Raises Failure."""
     return [found for body in channel.dump(messages.all_routes()) for found in dump.defaults(body)]

@@ -79,7 +79,7 @@ class Repair:
         self._change(Step.NAME, messages.change_link(link.index, string(uapi.IFLA_IFNAME, name), alias))
 
     def _free_name(self) -> str:
-        return next(naming.free_names({seen.link.name for seen in reading.links(self._target, None)}))
+        return next(naming.free_names(set(reading.indexes(self._target))))
 
     def _set_link(self, link: Link) -> None:
         mac, mtu = self._spec.mac, self._spec.mtu
