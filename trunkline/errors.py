@@ -60,6 +60,7 @@ class Reason(enum.Enum):
     IDENTITY_MISSING = (Status.UNAUTHENTICATED, False, "The caller's certificate names no identity.")
     NOT_PERMITTED = (Status.PERMISSION_DENIED, False, "The caller's identity may not do this.")
     SESSION_SUPERSEDED = (Status.ABORTED, False, "A newer session of the same host took over.")
+    EPOCH_MISMATCH = (Status.FAILED_PRECONDITION, True, "The state shown is of another history of the store.")
     ATTACHMENT_NOT_FOUND = (Status.NOT_FOUND, False, "No attachment of that name.")
     ATTACHMENT_EXISTS = (Status.ALREADY_EXISTS, False, "An attachment of that name exists with another spec.")
     ATTACHMENT_DETACHING = (Status.FAILED_PRECONDITION, True, "The attachment is being removed.")
