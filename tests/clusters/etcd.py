@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import socket
-import ssl
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +15,9 @@ from types import TracebackType
 from typing import Self
 
 import grpc
-from controller.store.etcd import EtcdSettings
 from grpc import aio
+
+from controller.store.etcd import EtcdSettings
 from trunkline import pki
 from trunkline.etcd import rpc_pb2 as pb
 from trunkline.etcd import rpc_pb2_grpc as stubs
@@ -154,7 +154,9 @@ class EtcdCluster:
         options = [("grpc.use_local_subchannel_pool", 1)]
         if not self.tls:
             return aio.insecure_channel(self.endpoints[member], options)
-        assert self.ca and self.cert and self.key
+        assert self.ca is not None
+        assert self.cert is not None
+        assert self.key is not None
         credentials = grpc.ssl_channel_credentials(self.ca.read_bytes(), self.key.read_bytes(), self.cert.read_bytes())
         return aio.secure_channel(self.endpoints[member], credentials, options)
 
@@ -217,10 +219,3 @@ class EtcdCluster:
                     node.process.kill()
                 await node.process.wait()
         shutil.rmtree(self.directory, ignore_errors=True)
-
-
-def server_context(cluster: EtcdCluster) -> ssl.SSLContext:
-    """A TLS client context for the cluster, for raw connections."""
-    context = ssl.create_default_context(cafile=str(cluster.ca))
-    context.load_cert_chain(str(cluster.cert), str(cluster.key))
-    return context
