@@ -222,6 +222,8 @@ def _check_network(record: NetworkRecord, name: str) -> str:
 def _check_attachment(record: AttachmentRecord, host: str, name: str) -> str:
     if (record.host, record.name) != (host, name):
         return "it names another attachment"
+    for text in record.addresses:
+        ipaddress.ip_address(text.partition("/")[0])
     return "" if record.network and "/" not in record.network else "its network's name is not valid"
 
 

@@ -1,0 +1,335 @@
+"""Which address somebody gets: next-fit, with rest and hold (laws 4 and 5 of docs/architecture.md). Pure."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from controller.plan.prefixes import Pool, pool
+from controller.state import codec, keys
+from controller.state.pool import PoolIndex
+from controller.state.records import AddressKind, AddressRecord, NetworkRecord
+from controller.state.snapshot import Snapshot, Stored
+from controller.state.txn import Absent, Delete, Guard, Op, Put, Unchanged
+from trunkline.errors import Reason, Refusal
+from trunkline.ids import IPAddress, parse_address
+from trunkline.model import Prefix
+
+_JUMP = 1024
+"""Farthest a cursor jumps after a lost race: far from the other replica, near enough to read well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whom an address rests and is held for: a name on a host."""
+
+    host: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An address, the guard that makes it unique, and what an operator should know ("" mostly)."""
+
+    address: IPAddress
+    guard: Absent | Unchanged
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolUse:
+    """Use of one prefix, counted in addresses. `size` can be handed out dynamically."""
+
+    cidr: str
+    size: int
+    used: int
+    resting: int
+    reserved: int
+
+
+@dataclass(slots=True)
+class Cursor:
+    """A replica's hint where to go on in one prefix; never stored, never guarded. `last` 0 means not known yet."""
+
+    last: int = 0
+    skip: int = 0
+    tried: set[tuple[int, int]] = field(default_factory=set)
+
+    def jump(self, draw: int) -> None:
+        """After a lost race: go on a random step ahead, `draw` being any non-negative random number."""
+        self.skip = draw % _JUMP
+
+
+class Cursors:
+    """The cursors of a replica, by network and IP version."""
+
+    def __init__(self) -> None:
+        self._cursors: dict[tuple[str, int], Cursor] = {}
+
+    def of(self, network: str, version: int) -> Cursor:
+        """The cursor of one prefix, made at first use."""
+        cursor = self._cursors.get((network, version))
+        if cursor is None:
+            cursor = self._cursors[network, version] = Cursor()
+        return cursor
+
+    def jump(self, network: str, draw: int) -> None:
+        """Jump in every prefix of a network."""
+        self.of(network, 4).jump(draw)
+        self.of(network, 6).jump(draw)
+
+    def forget(self, network: str) -> None:
+        """The network is gone."""
+        self._cursors.pop((network, 4), None)
+        self._cursors.pop((network, 6), None)
+
+
+def clock(ms: int) -> str:
+    """Unix milliseconds as people read them, in UTC."""
+    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%SZ}" if 0 < ms < 1 << 47 else "an unknown time"
+
+
+def choose(snapshot: Snapshot, network: str, prefix: Prefix, owner: Owner, cursor: Cursor, now_ms: int) -> Choice:
+    """The next address for an owner: its own resting or held one first, else the next free one after the cursor,
+    else the one whose rest ended longest ago. Moves the cursor. Raises POOL_EXHAUSTED."""
+    limits, index = pool(prefix), snapshot.pool(network, 6 if ":" in prefix.cidr else 4)
+    own = _own(snapshot, network, limits, index, owner)
+    if own is not None:
+        return own
+    value = _next_fit(snapshot, network, limits, index, cursor)
+    if value is not None:
+        address = limits.address(value)
+        return Choice(address, Absent(keys.address(network, address)))
+    held = _oldest(snapshot, network, limits, index, cursor, now_ms)
+    if held is not None:
+        return held
+    raise _exhausted(network, prefix, limits, index)
+
+
+def _own(snapshot: Snapshot, network: str, limits: Pool, index: PoolIndex, owner: Owner) -> Choice | None:
+    mine = index.resting.get((owner.host, owner.name))
+    usable = [a for a in mine or () if limits.is_dynamic(int(a))]
+    if not mine or not usable:
+        return None
+    address = max(usable, key=lambda a: (mine[a].rest_until_ms, -int(a)))
+    return Choice(address, _unchanged(snapshot, network, address))
+
+
+def _unchanged(snapshot: Snapshot, network: str, address: IPAddress) -> Unchanged:
+    key = keys.address(network, address)
+    return Unchanged(key, snapshot.mod_revision(key))
+
+
+def _start(snapshot: Snapshot, network: str, limits: Pool, cursor: Cursor) -> int:
+    """Where to look first. A replica that just started goes on after the youngest address in use."""
+    first, last = limits.spans[0][0], limits.spans[-1][1]
+    if cursor.last == 0:
+        version = limits.net.version
+        held = snapshot.addresses.get(network, {}).items()
+        youngest = max(((s.value.since_ms, int(a)) for a, s in held if a.version == version), default=(0, first - 1))
+        cursor.last = youngest[1]
+    start = cursor.last + 1 + cursor.skip % limits.size
+    cursor.skip = 0
+    return start if first <= start <= last else first + max(0, start - last - 1) % (last - first + 1)
+
+
+def _next_fit(snapshot: Snapshot, network: str, limits: Pool, index: PoolIndex, cursor: Cursor) -> int | None:
+    start = _start(snapshot, network, limits, cursor)
+    spans = limits.spans
+    here = bisect_left(spans, start, key=lambda span: span[1])
+    for low, high in (*spans[here:], *spans[: here + 1]):
+        value = index.taken.next_absent(max(low, start))
+        if value <= high:
+            cursor.last = value
+            return value
+        if high == spans[-1][1]:
+            start = 0
+    return None
+
+
+def _oldest(
+    snapshot: Snapshot, network: str, limits: Pool, index: PoolIndex, cursor: Cursor, now_ms: int
+) -> Choice | None:
+    """The held address whose rest ended first. Those chosen before and not yet seen to change are passed over, so
+    that requests planned on one snapshot do not all take the same."""
+
+    def stamp(value: int) -> tuple[int, int]:
+        return value, snapshot.mod_revision(keys.address(network, limits.address(value)))
+
+    value = index.oldest(now_ms, lambda v: limits.is_dynamic(v) and stamp(v) not in cursor.tried)
+    if value is None and cursor.tried:
+        cursor.tried.clear()
+        value = index.oldest(now_ms, limits.is_dynamic)
+    if value is None:
+        return None
+    cursor.tried.add(stamp(value))
+    address = limits.address(value)
+    record = snapshot.addresses[network][address].value
+    note = "" if record.hold_until_ms <= now_ms else f"{address} was held for {record.owner} on host {record.host}"
+    return Choice(address, _unchanged(snapshot, network, address), note)
+
+
+def _exhausted(network: str, prefix: Prefix, limits: Pool, index: PoolIndex) -> Refusal:
+    use = _use(prefix, limits, index)
+    text = f"no address is left in {use.cidr} of network {network}: {use.size} in the pool, {use.used} used"
+    text += f", {use.resting} resting"
+    if use.resting:
+        text += f" (the first until {clock(index.first_rest())}, the last until {clock(index.last_rest())})"
+    text += f", {use.reserved} reserved"
+    holders = ", ".join(f"host {host} {count}" for host, count in index.by_host.most_common(3))
+    if holders:
+        text += f"; most are held by {holders}"
+    remedy = f"grow the ranges with `trunkline network update {network}`, or detach what is not needed"
+    if use.resting:
+        remedy += ", or wait for the rest to end"
+    return Refusal(Reason.POOL_EXHAUSTED, text, remedy, network=network, pool=use.cidr)
+
+
+def _use(prefix: Prefix, limits: Pool, index: PoolIndex) -> PoolUse:
+    counts = index.counts
+    return PoolUse(
+        cidr=prefix.cidr,
+        size=limits.size,
+        used=counts[AddressKind.ATTACHMENT],
+        resting=counts[AddressKind.RESTING],
+        reserved=counts[AddressKind.RESERVED]
+        + counts[AddressKind.CONFLICT]
+        + counts[AddressKind.STOCK]
+        + index.unreadable,
+    )
+
+
+def pool_use(snapshot: Snapshot, network: str) -> tuple[PoolUse, ...]:
+    """Use of each prefix of a network, in order of the spec; () when the network is unknown."""
+    stored = snapshot.networks.get(network)
+    if stored is None:
+        return ()
+    return tuple(
+        _use(prefix, pool(prefix), snapshot.pool(network, 6 if ":" in prefix.cidr else 4))
+        for prefix in stored.value.prefixes
+    )
+
+
+def parse_requested(text: str, prefixes: tuple[Prefix, ...], network: str) -> tuple[IPAddress, Prefix]:
+    """The address a user typed, with or without its prefix length, and the prefix it belongs to. Raises
+    INVALID_ARGUMENT, ADDRESS_OUTSIDE."""
+    bare, slash, length = text.strip().partition("/")
+    address = parse_address(bare)
+    for prefix in prefixes:
+        limits = pool(prefix)
+        if address in limits.net and "%" not in bare:
+            if slash and length != str(limits.net.prefixlen):
+                raise Refusal(
+                    Reason.INVALID_ARGUMENT,
+                    f"{text} has another prefix length than {prefix.cidr} of network {network}",
+                    f"leave the length out: {address}",
+                )
+            return address, prefix
+    have = " and ".join(prefix.cidr for prefix in prefixes) or "no prefix"
+    raise Refusal(
+        Reason.ADDRESS_OUTSIDE,
+        f"address {address} lies outside network {network}, which has {have}",
+        f"choose an address of {have}" if prefixes else "attach without an address",
+        network=network,
+        address=str(address),
+    )
+
+
+def requested(
+    snapshot: Snapshot, network: str, prefix: Prefix, address: IPAddress, owner: Owner, now_ms: int
+) -> Choice:
+    """The address asked for, anywhere in the prefix, ranges or not. Raises ADDRESS_OUTSIDE, ADDRESS_RESERVED,
+    ADDRESS_TAKEN, ADDRESS_RESTING, ADDRESS_CONFLICT, STORE_CORRUPT."""
+    limits = pool(prefix)
+    _check_usable(network, limits, address)
+    key = keys.address(network, address)
+    if key in snapshot.broken:
+        raise codec.corrupt(key, snapshot.broken[key])
+    stored = snapshot.addresses.get(network, {}).get(address)
+    if stored is None:
+        return Choice(address, Absent(key))
+    record = stored.value
+    mine = (record.host, record.owner) == (owner.host, owner.name)
+    if record.kind is AddressKind.RESTING and (mine or max(record.rest_until_ms, record.hold_until_ms) <= now_ms):
+        return Choice(address, Unchanged(key, stored.mod_revision))
+    raise _held(network, address, record, now_ms)
+
+
+def _check_usable(network: str, limits: Pool, address: IPAddress) -> None:
+    value = int(address)
+    facts = {"network": network, "address": str(address)}
+    if not limits.is_host(value):
+        what = "broadcast" if value > limits.last else "network" if address.version == 4 else "subnet-router anycast"
+        raise Refusal(
+            Reason.ADDRESS_OUTSIDE,
+            f"{address} is the {what} address of {limits.net} (network {network})",
+            f"choose {limits.address(limits.first)} to {limits.address(limits.last)}",
+            **facts,
+        )
+    if value == limits.gateway:
+        what, remedy = "is the gateway", "choose another address"
+    elif limits.is_excluded(value):
+        what, remedy = (
+            "is excluded",
+            f"choose another, or change the excludes with `trunkline network update {network}`",
+        )
+    else:
+        return
+    raise Refusal(Reason.ADDRESS_RESERVED, f"address {address} {what} of network {network}", remedy, **facts)
+
+
+def _held(network: str, address: IPAddress, record: AddressRecord, now_ms: int) -> Refusal:
+    facts = {"network": network, "address": str(address), "host": record.host, "holder": record.holder}
+    where = f"address {address} of network {network}"
+    if record.kind is AddressKind.RESTING:
+        resting = record.rest_until_ms > now_ms
+        until = clock(record.rest_until_ms if resting else record.hold_until_ms)
+        what = f"{'rests' if resting else 'is held'} until {until} for {record.owner} on host {record.host}"
+        return Refusal(Reason.ADDRESS_RESTING, f"{where} {what}", "choose another address, or wait", **facts)
+    if record.kind is AddressKind.RESERVED:
+        return Refusal(
+            Reason.ADDRESS_RESERVED, f"{where} is reserved for {record.owner}", "choose another address", **facts
+        )
+    if record.kind is AddressKind.CONFLICT:
+        what = f"{where} is answered for by somebody else on the wire ({record.holder or 'unknown'})"
+        return Refusal(Reason.ADDRESS_CONFLICT, what, "find the other user, or choose another address", **facts)
+    if record.kind is AddressKind.STOCK:
+        what = f"{where} is in the stock of host {record.host}"
+        return Refusal(Reason.ADDRESS_TAKEN, what, "choose another address", **facts)
+    what = f"{where} is held by attachment {record.holder} on host {record.host}"
+    return Refusal(Reason.ADDRESS_TAKEN, what, "choose another address, or detach that one first", **facts)
+
+
+def keep_seconds(network: NetworkRecord) -> int:
+    """Seconds the lease of a resting address must live at least; 0 when addresses are free at once."""
+    return max(network.rest_seconds, network.hold_seconds)
+
+
+def holding_key(host: str, name: str) -> str:
+    """How an address record or a MAC claim names the attachment that holds it."""
+    return f"{host}/{name}"
+
+
+def release_ops(
+    network: NetworkRecord | None, released: tuple[tuple[str, Stored[AddressRecord]], ...], now_ms: int, lease: int
+) -> tuple[tuple[Guard, ...], tuple[Op, ...]]:
+    """Guards and writes that turn held addresses, given as (key, record), into resting ones on `lease`, which lives
+    `keep_seconds` at least. Without rest and hold, or when the network is gone, they are free at once."""
+    guards: list[Guard] = []
+    ops: list[Op] = []
+    for key, stored in released:
+        guards.append(Unchanged(key, stored.mod_revision))
+        if network is None or keep_seconds(network) == 0:
+            ops.append(Delete(key))
+            continue
+        resting = AddressRecord(
+            kind=AddressKind.RESTING,
+            owner=stored.value.owner,
+            host=stored.value.host,
+            since_ms=now_ms,
+            rest_until_ms=now_ms + network.rest_seconds * 1000,
+            hold_until_ms=now_ms + keep_seconds(network) * 1000,
+        )
+        ops.append(Put(key, codec.encode(resting), lease))
+    return tuple(guards), tuple(ops)

@@ -1,0 +1,323 @@
+"""Create, change and delete networks. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from controller.plan import netspec
+from controller.plan.claims import check_overlap, check_uplink_mtu, choose_vlan, free_number, uplink_guard
+from controller.plan.desired import selected
+from controller.plan.placement import live_network, readable
+from controller.plan.prefixes import canonical, covers, pool, range_spans
+from controller.plan.requests import NetworkRequest, NetworkUpdate, PrefixChange
+from controller.state import codec, keys
+from controller.state.records import AddressKind, Claim, HostRecord, NetworkRecord
+from controller.state.snapshot import Snapshot, Stored
+from controller.state.txn import MAX_OPS, Absent, Delete, Guard, NoneNewer, Op, Put, Txn, Unchanged
+from trunkline.errors import Reason, Refusal
+from trunkline.ids import parse_prefix
+from trunkline.model import Prefix
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPlan:
+    """`txn` is None when the network is there already as asked."""
+
+    txn: Txn | None
+    record: NetworkRecord
+    existed: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+def create_network(snapshot: Snapshot, request: NetworkRequest, now_ms: int) -> NetworkPlan:
+    """Plan a network: VLAN id, number and prefixes claimed in one transaction. Idempotent by name.
+
+    Raises INVALID_*, MODE_REFUSED, NETWORK_EXISTS, NETWORK_DELETING, UPLINK_NOT_SET, UPLINK_MTU, VLAN_TAKEN,
+    VLAN_EXHAUSTED, NUMBERS_EXHAUSTED, PREFIX_OVERLAP, STORE_CORRUPT.
+
+    Guards: network, VLAN claim and number absent; the uplink's range as read; and, since two new networks that
+    overlap would each write keys of its own, no network created or changed since the snapshot (law 2). A network
+    deleted since can only make room.
+    """
+    asked = netspec.checked(request)
+    key = keys.network(asked.name)
+    readable(snapshot, key, keys.uplink(asked.uplink))
+    existing = snapshot.networks.get(asked.name)
+    if existing is not None:
+        return _existing(existing.value, asked)
+    check_overlap(snapshot, asked)
+    check_uplink_mtu(snapshot, asked)
+    vid, warnings = choose_vlan(snapshot, asked)
+    number = free_number(snapshot)
+    record = replace(asked, vlan=vid, number=number, created_ms=now_ms)
+    claim = codec.encode(Claim(record.name))
+    vlan_key, number_key = keys.vlan(record.uplink, vid), keys.number(number)
+    guards: list[Guard] = [Absent(key), Absent(vlan_key), Absent(number_key), uplink_guard(snapshot, record.uplink)]
+    guards.append(NoneNewer(keys.NETWORKS, snapshot.revision))
+    ops = (Put(key, codec.encode(record)), Put(vlan_key, claim), Put(number_key, claim))
+    return NetworkPlan(Txn(tuple(guards), ops), record, False, (*warnings, *_unselected(snapshot, record)))
+
+
+def _existing(have: NetworkRecord, asked: NetworkRecord) -> NetworkPlan:
+    if have.deleting:
+        raise Refusal(
+            Reason.NETWORK_DELETING,
+            f"network {have.name} is being deleted",
+            "wait until it is gone, then create it again",
+            network=have.name,
+        )
+    differs = netspec.differences(have, asked)
+    if differs:
+        raise Refusal(
+            Reason.NETWORK_EXISTS,
+            f"network {have.name} exists with another spec: {'; '.join(differs)}",
+            f"choose another name, or change it with `trunkline network update {have.name}`",
+            network=have.name,
+        )
+    return NetworkPlan(None, have, True)
+
+
+def _unselected(snapshot: Snapshot, record: NetworkRecord) -> tuple[str, ...]:
+    if any(selected(stored.value, record) for stored in snapshot.hosts.values()):
+        return ()
+    which = f"matches {' '.join(record.host_selector)}" if record.host_selector else "has registered"
+    return (f"no host {which} yet, so the network is nowhere for now",)
+
+
+def update_network(snapshot: Snapshot, change: NetworkUpdate) -> NetworkPlan:
+    """Plan a change: excludes, ranges (added or grown), selector, rest and hold at any time; MTU and gateways while
+    no attachment exists. All or nothing.
+
+    Raises INVALID_*, NETWORK_NOT_FOUND, NETWORK_DELETING, NETWORK_IN_USE, IMMUTABLE, UPLINK_MTU, STORE_CORRUPT.
+
+    Guards: the network as read, which also fails every attach planned before; and, when it matters what is in use,
+    no address of the network and no MAC claimed since (an attachment has an address key or a MAC claim).
+    """
+    readable(snapshot, keys.network(change.name))
+    stored = live_network(snapshot, change.name)
+    old = stored.value
+    prefixes = _changed_prefixes(old, change)
+    new = replace(
+        old,
+        prefixes=prefixes,
+        host_selector=old.host_selector
+        if change.host_selector is None
+        else netspec.check_selector(change.host_selector),
+        rest_seconds=netspec.check_seconds("a rest", change.rest_seconds, old.rest_seconds),
+        hold_seconds=netspec.check_seconds("a hold", change.hold_seconds, old.hold_seconds),
+        mtu=old.mtu if change.mtu is None else netspec.check_mtu(change.mtu, prefixes),
+    )
+    if new == old:
+        return NetworkPlan(None, old, True)
+    relies_on_use = _check_in_use(snapshot, old, new)
+    if new.mtu != old.mtu or new.host_selector != old.host_selector:
+        check_uplink_mtu(snapshot, new)
+    new = replace(new, generation=old.generation + 1)
+    guards: list[Guard] = [Unchanged(keys.network(old.name), stored.mod_revision)]
+    if relies_on_use:
+        guards += in_use_guards(snapshot, old.name)
+    txn = Txn(tuple(guards), (Put(keys.network(old.name), codec.encode(new)),))
+    return NetworkPlan(txn, new, True, (*_left_behind(snapshot, old, new), *_unselected(snapshot, new)))
+
+
+def in_use_guards(snapshot: Snapshot, network: str) -> tuple[Guard, ...]:
+    """No attachment was added to the network since the snapshot: each has an address, or claims a MAC."""
+    return (
+        NoneNewer(keys.addresses(network), snapshot.revision),
+        NoneNewer(keys.MACS, snapshot.revision),
+    )
+
+
+def _changed_prefixes(old: NetworkRecord, change: NetworkUpdate) -> tuple[Prefix, ...]:
+    changes: dict[str, PrefixChange] = {}
+    for wanted in change.prefixes:
+        cidr = str(parse_prefix(wanted.cidr.strip()))
+        if cidr in changes or cidr not in {prefix.cidr for prefix in old.prefixes}:
+            have = ", ".join(prefix.cidr for prefix in old.prefixes) or "none"
+            why = "is changed twice" if cidr in changes else f"is not one of network {old.name} (it has {have})"
+            raise Refusal(Reason.IMMUTABLE, f"prefix {cidr} {why}", "make a new network for another prefix")
+        changes[cidr] = wanted
+    return tuple(_changed(prefix, changes.get(prefix.cidr), old.name) for prefix in old.prefixes)
+
+
+def _changed(old: Prefix, change: PrefixChange | None, network: str) -> Prefix:
+    if change is None:
+        return old
+    new = canonical(
+        Prefix(
+            old.cidr,
+            old.gateway if change.gateway is None else change.gateway,
+            old.ranges if change.ranges is None else change.ranges,
+            old.excludes if change.excludes is None else change.excludes,
+        )
+    )
+    if not covers(range_spans(new), range_spans(old)):
+        raise Refusal(
+            Reason.IMMUTABLE,
+            f"the new ranges of {old.cidr} leave out some of {' '.join(old.ranges) or 'the whole prefix'}",
+            f"ranges of network {network} can be added and grown; use excludes to take addresses out",
+            network=network,
+        )
+    return new
+
+
+def _check_in_use(snapshot: Snapshot, old: NetworkRecord, new: NetworkRecord) -> bool:
+    """Refuse what use forbids; whether the answer relied on what is in use."""
+    gateways = [prefix.gateway for prefix in old.prefixes] != [prefix.gateway for prefix in new.prefixes]
+    if gateways or old.mtu != new.mtu:
+        what = "gateway" if gateways else "MTU"
+        users = sorted(f"{host}/{name}" for host, name in snapshot.on_network.get(old.name, ()))
+        if users:
+            raise Refusal(
+                Reason.NETWORK_IN_USE,
+                f"the {what} of network {old.name} cannot change while it is used by {', '.join(users[:10])}"
+                + (f" and {len(users) - 10} more" if len(users) > 10 else ""),
+                "detach them first, or make a new network",
+                network=old.name,
+            )
+    excludes = [prefix.excludes for prefix in old.prefixes] != [prefix.excludes for prefix in new.prefixes]
+    if excludes:
+        _check_excludes(snapshot, new)
+    return gateways or excludes or old.mtu != new.mtu
+
+
+def _check_excludes(snapshot: Snapshot, new: NetworkRecord) -> None:
+    limits = {pool(prefix).net.version: pool(prefix) for prefix in new.prefixes}
+    for address, stored in snapshot.addresses.get(new.name, {}).items():
+        known = limits.get(address.version)
+        if stored.value.kind is AddressKind.ATTACHMENT and known is not None and known.is_excluded(int(address)):
+            raise Refusal(
+                Reason.NETWORK_IN_USE,
+                f"address {address} of network {new.name} cannot be excluded, attachment {stored.value.holder} "
+                f"on host {stored.value.host} has it",
+                "detach it first, or leave it out of the excludes",
+                network=new.name,
+                address=str(address),
+            )
+
+
+def _left_behind(snapshot: Snapshot, old: NetworkRecord, new: NetworkRecord) -> tuple[str, ...]:
+    if old.host_selector == new.host_selector:
+        return ()
+    hosts = {host for host, _ in snapshot.on_network.get(new.name, ())}
+    left = sorted(h for h in hosts if h in snapshot.hosts and not selected(snapshot.hosts[h].value, new))
+    if not left:
+        return ()
+    return (f"attachments stay on {', '.join(left[:10])}, which the new selector leaves out; detach them to end it",)
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePlan:
+    """`gone`: there is no such network. `txn` is None when it is gone or being deleted already."""
+
+    txn: Txn | None
+    record: NetworkRecord | None
+    gone: bool = False
+
+
+def delete_network(snapshot: Snapshot, name: str) -> DeletePlan:
+    """Plan to mark a network `deleting`; no attach can follow, since each guards the network as read. Raises
+    NETWORK_IN_USE naming holders, STORE_CORRUPT.
+
+    Guards: the network as read, and no attachment added since the snapshot.
+    """
+    key = keys.network(name)
+    readable(snapshot, key)
+    stored = snapshot.networks.get(name)
+    if stored is None:
+        return DeletePlan(None, None, True)
+    if stored.value.deleting:
+        return DeletePlan(None, stored.value)
+    holders = _holders(snapshot, name)
+    if holders:
+        more = f" and {len(holders) - 10} more" if len(holders) > 10 else ""
+        raise Refusal(
+            Reason.NETWORK_IN_USE,
+            f"network {name} is in use by {', '.join(holders[:10])}{more}",
+            "detach them first and wait until they are gone; see `trunkline attachment list`",
+            network=name,
+        )
+    record = replace(stored.value, deleting=True, generation=stored.value.generation + 1)
+    guards = (Unchanged(key, stored.mod_revision), *in_use_guards(snapshot, name))
+    return DeletePlan(Txn(guards, (Put(key, codec.encode(record)),)), record)
+
+
+def _holders(snapshot: Snapshot, name: str) -> list[str]:
+    """Attachments, and addresses that are live without one: all but the resting and the conflicting."""
+    holders = [f"{host}/{attachment}" for host, attachment in snapshot.on_network.get(name, ())]
+    for address, stored in snapshot.addresses.get(name, {}).items():
+        record = stored.value
+        if record.kind in (AddressKind.RESTING, AddressKind.CONFLICT):
+            continue
+        if record.kind is not AddressKind.ATTACHMENT or snapshot.attachment(record.host, record.holder) is None:
+            holders.append(f"{address} ({record.kind} {record.owner or record.holder})")
+    prefix = keys.addresses(name)
+    holders += [f"the unreadable key {key!r}" for key in snapshot.broken if key.startswith(prefix)]
+    return sorted(holders)
+
+
+def uncertain_hosts(snapshot: Snapshot, name: str) -> list[str]:
+    """Hosts on which a network being deleted may still have links, in order of name (law 3).
+
+    A host is certain when it was observed, all links read, after working towards a revision at which the network
+    was being deleted, and showed nothing of it; or when it never can have been told of the network: it registered
+    after the deletion began, or the selector never took it, neither selector nor host having changed since the
+    network was made. A host that was told and crashed before it reported is thus waited for; forgetting it is the
+    operator's word that nothing of it is left.
+    """
+    stored = snapshot.networks[name]
+    return [
+        host
+        for host, known in sorted(snapshot.hosts.items(), key=lambda item: item[0])
+        if _uncertain(snapshot, stored, host, known)
+    ]
+
+
+def _uncertain(snapshot: Snapshot, network: Stored[NetworkRecord], host: str, known: Stored[HostRecord]) -> bool:
+    name, since = network.value.name, network.mod_revision
+    status = snapshot.host_status.get(host)
+    if (host, name) in snapshot.network_status or (status is not None and name in status.value.networks):
+        return True
+    if known.create_revision > since or (status is not None and status.value.observed_revision >= since):
+        return False
+    unchanged = network.value.generation <= 2 and known.mod_revision < network.create_revision
+    return selected(known.value, network.value) or not unchanged
+
+
+def finish_delete(snapshot: Snapshot, name: str) -> tuple[Txn, ...] | None:
+    """Transactions that remove a network being deleted, to be committed in order, stopping at the first conflict
+    (then plan again); None while there is nothing to finish or some host is uncertain.
+
+    Races, one by one. *Attach*: it guards the network's mod-revision from before the deletion began, so it fails,
+    now and if its answer was lost and it arrives late; a network made anew has another revision. *Resting keys*:
+    only an attachment's release writes them, and there is no attachment. A lease may delete one at any time; deleting
+    it again is no error. *An address key this snapshot has not seen*: the last transaction demands that nothing
+    under the network's addresses is newer than the snapshot, so what it leaves is known. *Status*: written under a
+    guard on the network's revision, so none appears after it is gone; a host that reports the network again before
+    that fails the last transaction, which demands that no network status is newer. *The same plan twice*: every
+    transaction guards the network's mod-revision, which no key ever has again.
+    """
+    stored = snapshot.networks.get(name)
+    if stored is None or not stored.value.deleting or uncertain_hosts(snapshot, name) or _holders(snapshot, name):
+        return None
+    guard = Unchanged(keys.network(name), stored.mod_revision)
+    left = [keys.address(name, address) for address in snapshot.addresses.get(name, {})]
+    room = MAX_OPS - 4
+    steps = [Txn((guard,), tuple(Delete(key) for key in left[i : i + room])) for i in range(0, len(left) - room, room)]
+    record = stored.value
+    rest: list[Op] = [Delete(key) for key in left[len(steps) * room :]]
+    rest += [
+        Delete(keys.network(name)),
+        *_own_claim(keys.vlan(record.uplink, record.vlan), snapshot.vlans.get((record.uplink, record.vlan)), name),
+        *_own_claim(keys.number(record.number), snapshot.numbers.get(record.number), name),
+    ]
+    guards = (
+        guard,
+        NoneNewer(keys.addresses(name), snapshot.revision),
+        NoneNewer(keys.STATUS_NETWORKS, snapshot.revision),
+    )
+    return (*steps, Txn(guards, tuple(rest)))
+
+
+def _own_claim(key: str, claim: Stored[Claim] | None, name: str) -> tuple[Op, ...]:
+    return (Delete(key),) if claim is not None and claim.value.holder == name else ()
