@@ -1,0 +1,274 @@
+"""Summaries of the snapshot for people: where networks, attachments and hosts stand, and what is not well. Pure."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from controller.plan.addresses import PoolUse, pool_use
+from controller.plan.desired import selected, unreadable
+from controller.plan.networks import uncertain_hosts
+from controller.state.records import AttachmentRecord, AttachmentStatus, HostRecord, HostStatus, NetworkRecord
+from controller.state.snapshot import Snapshot
+from trunkline.errors import Reason
+from trunkline.model import HostUplink, Phase, Problem
+
+
+class NetworkPhase(enum.StrEnum):
+    """Where a network stands over all hosts that are to have it."""
+
+    PENDING = "pending"
+    READY = "ready"
+    DEGRADED = "degraded"
+    DELETING = "deleting"
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkOnHost:
+    """A network on one host. `phase`: READY, PENDING, FAILED, or CLEAN once a deleted network was seen gone."""
+
+    host: str
+    phase: str
+    reason: str = ""
+    message: str = ""
+    link: str = ""
+    owned: bool = False
+    connected: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkView:
+    """A network with its status."""
+
+    record: NetworkRecord
+    phase: NetworkPhase
+    hosts: tuple[NetworkOnHost, ...]
+    pools: tuple[PoolUse, ...]
+    attachments: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentView:
+    """An attachment with its status; PENDING until it was observed."""
+
+    record: AttachmentRecord
+    status: AttachmentStatus
+    connected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """A host with its status; `replica` holds its session, "" without one."""
+
+    record: HostRecord
+    status: HostStatus
+    connected: bool
+    replica: str
+    attachments: int
+    attachments_ready: int
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkView:
+    """An uplink label; `set` once an operator gave it a range. `hosts` are (host, what it has behind the label)."""
+
+    label: str
+    vlans: tuple[tuple[int, int], ...]
+    set: bool
+    hosts: tuple[tuple[str, HostUplink], ...]
+    vlans_in_use: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FabricView:
+    """Counts over the whole fabric."""
+
+    epoch: str
+    revision: int
+    hosts: int
+    hosts_connected: int
+    networks: int
+    attachments: int
+    attachments_ready: int
+    addresses: int
+    problems: tuple[Problem, ...]
+
+
+def network_hosts(snapshot: Snapshot, name: str) -> tuple[NetworkOnHost, ...]:
+    """The network on each host that is to have it, or still has it; in order of name."""
+    stored = snapshot.networks.get(name)
+    if stored is None:
+        return ()
+    users = {host for host, _ in snapshot.on_network.get(name, ())}
+    waiting = set(uncertain_hosts(snapshot, name)) if stored.value.deleting else set()
+    found = []
+    for host, known in sorted(snapshot.hosts.items(), key=lambda item: item[0]):
+        status = snapshot.network_status.get((host, name))
+        if status is None and host not in users and host not in waiting and not selected(known.value, stored.value):
+            continue
+        connected = host in snapshot.sessions
+        if status is None:
+            clean = stored.value.deleting and host not in waiting
+            found.append(NetworkOnHost(host, "CLEAN" if clean else "PENDING", connected=connected))
+            continue
+        value = status.value
+        phase = value.phase.name
+        found.append(NetworkOnHost(host, phase, value.reason, value.message, value.link, value.owned, connected))
+    return tuple(found)
+
+
+def network_phase(snapshot: Snapshot, name: str) -> NetworkPhase:
+    """Where a network stands; PENDING for one that does not exist."""
+    return _phase(snapshot, name, network_hosts(snapshot, name))
+
+
+def _phase(snapshot: Snapshot, name: str, hosts: tuple[NetworkOnHost, ...]) -> NetworkPhase:
+    stored = snapshot.networks.get(name)
+    if stored is not None and stored.value.deleting:
+        return NetworkPhase.DELETING
+    phases = {host.phase for host in hosts}
+    if Phase.FAILED.name in phases:
+        return NetworkPhase.DEGRADED
+    return NetworkPhase.READY if phases == {Phase.READY.name} else NetworkPhase.PENDING
+
+
+def network_view(snapshot: Snapshot, name: str) -> NetworkView | None:
+    """A network with its status; None when there is none."""
+    stored = snapshot.networks.get(name)
+    if stored is None:
+        return None
+    hosts = network_hosts(snapshot, name)
+    return NetworkView(
+        stored.value,
+        _phase(snapshot, name, hosts),
+        hosts,
+        pool_use(snapshot, name),
+        len(snapshot.on_network.get(name, ())),
+    )
+
+
+def attachment_view(snapshot: Snapshot, host: str, name: str) -> AttachmentView | None:
+    """An attachment with its status; None when there is none. While it is being removed it is DETACHING."""
+    stored = snapshot.attachment(host, name)
+    if stored is None:
+        return None
+    known = snapshot.attachment_status.get((host, name))
+    status = known.value if known is not None else AttachmentStatus(Phase.PENDING)
+    if stored.value.detaching and status.phase is not Phase.DETACHING:
+        status = AttachmentStatus(
+            Phase.DETACHING,
+            ifname=status.ifname,
+            mac=status.mac,
+            addresses=status.addresses,
+            target_id=status.target_id,
+            present=status.present,
+            observed_ms=status.observed_ms,
+        )
+    return AttachmentView(stored.value, status, host in snapshot.sessions)
+
+
+def _ready(snapshot: Snapshot, host: str) -> int:
+    statuses = snapshot.attachment_status
+    return sum(
+        (status := statuses.get((host, name))) is not None
+        and status.value.phase is Phase.READY
+        and not stored.value.detaching
+        for name, stored in snapshot.attachments.get(host, {}).items()
+    )
+
+
+def host_view(snapshot: Snapshot, name: str) -> HostView | None:
+    """A host with its status; None when it is not known."""
+    stored = snapshot.hosts.get(name)
+    if stored is None:
+        return None
+    status = snapshot.host_status.get(name)
+    session = snapshot.sessions.get(name)
+    return HostView(
+        record=stored.value,
+        status=status.value if status is not None else HostStatus(),
+        connected=session is not None,
+        replica=session.value.replica if session is not None else "",
+        attachments=len(snapshot.attachments.get(name, {})),
+        attachments_ready=_ready(snapshot, name),
+        problems=host_problems(snapshot, name),
+    )
+
+
+def host_problems(snapshot: Snapshot, host: str) -> tuple[Problem, ...]:
+    """What is not well on a host: no session, unreadable records, uplinks, what its agent reports, its networks and
+    attachments that failed."""
+    found = []
+    if host not in snapshot.sessions:
+        message = "it has no live session; look at the agent's log on the host, and at the way to the controller"
+        found.append(Problem("host", host, Reason.HOST_UNREACHABLE.name, message))
+    key = unreadable(snapshot, host)
+    if key:
+        message = f"{key!r} in the store cannot be read, so the host keeps its last state; restore or delete the key"
+        found.append(Problem("host", host, Reason.STORE_CORRUPT.name, message))
+    status = snapshot.host_status.get(host)
+    if status is not None:
+        found += [_uplink_problem(host, uplink) for uplink in status.value.uplinks if uplink.problem]
+        found += status.value.problems
+    for network in sorted(snapshot.networks_seen.get(host, ())):
+        seen = snapshot.network_status[host, network].value
+        if seen.phase is Phase.FAILED:
+            found.append(Problem("network", network, seen.reason, f"on host {host}: {seen.message}"))
+    for name in sorted(snapshot.attachments.get(host, ())):
+        attachment = snapshot.attachment_status.get((host, name))
+        if attachment is not None and attachment.value.phase is Phase.FAILED:
+            found.append(Problem("attachment", f"{host}/{name}", attachment.value.reason, attachment.value.message))
+    return tuple(found)
+
+
+def _uplink_problem(host: str, uplink: HostUplink) -> Problem:
+    reason = Reason.UPLINK_MISSING if not uplink.present else Reason.UPLINK_DOWN
+    return Problem("uplink", f"{host}/{uplink.label}", reason.name, f"{uplink.device}: {uplink.problem}")
+
+
+def problems(snapshot: Snapshot) -> tuple[Problem, ...]:
+    """All that is not well, worst first: the store, hosts, uplinks, networks, attachments."""
+    store = [
+        Problem("store", key, Reason.STORE_CORRUPT.name, f"{why}; restore the key from a backup, or delete it")
+        for key, why in sorted(snapshot.broken.items())
+    ]
+    found = [problem for host in sorted(snapshot.hosts) for problem in host_problems(snapshot, host)]
+    order = {kind: rank for rank, kind in enumerate(("store", "host", "uplink", "network", "attachment"))}
+    return (*store, *sorted(found, key=lambda problem: order.get(problem.kind, len(order))))
+
+
+def uplink_views(snapshot: Snapshot) -> tuple[UplinkView, ...]:
+    """All labels that were set, that hosts report or that networks use; in order of label."""
+    hosts: dict[str, list[tuple[str, HostUplink]]] = {}
+    for host, stored in sorted(snapshot.host_status.items(), key=lambda item: item[0]):
+        for uplink in stored.value.uplinks:
+            hosts.setdefault(uplink.label, []).append((host, uplink))
+    used: dict[str, list[int]] = {}
+    for label, vid in sorted(snapshot.vlans):
+        used.setdefault(label, []).append(vid)
+    return tuple(
+        UplinkView(
+            label=label,
+            vlans=snapshot.uplinks[label].value.vlans if label in snapshot.uplinks else (),
+            set=label in snapshot.uplinks,
+            hosts=tuple(hosts.get(label, ())),
+            vlans_in_use=tuple(used.get(label, ())),
+        )
+        for label in sorted({*snapshot.uplinks, *hosts, *used})
+    )
+
+
+def fabric_view(snapshot: Snapshot) -> FabricView:
+    """The fabric in numbers."""
+    return FabricView(
+        epoch=snapshot.epoch,
+        revision=snapshot.revision,
+        hosts=len(snapshot.hosts),
+        hosts_connected=sum(host in snapshot.sessions for host in snapshot.hosts),
+        networks=len(snapshot.networks),
+        attachments=snapshot.attachment_count(),
+        attachments_ready=sum(_ready(snapshot, host) for host in snapshot.hosts),
+        addresses=sum(map(len, snapshot.addresses.values())),
+        problems=problems(snapshot),
+    )
