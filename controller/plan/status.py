@@ -6,8 +6,8 @@ import enum
 from dataclasses import dataclass
 
 from controller.plan.addresses import PoolUse, pool_use
+from controller.plan.deletion import uncertain_hosts
 from controller.plan.desired import selected, unreadable
-from controller.plan.networks import uncertain_hosts
 from controller.state.records import AttachmentRecord, AttachmentStatus, HostRecord, HostStatus, NetworkRecord
 from controller.state.snapshot import Snapshot
 from trunkline.errors import Reason
