@@ -306,11 +306,15 @@ def _held_by(snapshot: Snapshot, record: AttachmentRecord) -> tuple[tuple[str, S
     return tuple(held)
 
 
-def finish_detach(snapshot: Snapshot, host: str, name: str, now_ms: int, lease: int) -> Txn | None:
-    """The transaction that lets a detaching attachment go after `settle` found it gone; None when there is nothing
-    to let go. `lease` must live `addresses.keep_seconds` of its network. Guarded by the attachment itself, so a
-    second call, or one that was planned before a change, does nothing."""
+def finish_detach(
+    snapshot: Snapshot, host: str, name: str, now_ms: int, lease: int, observed_revision: int
+) -> Txn | None:
+    """The transaction that lets a detaching attachment go after `settle` found it gone in an observation at
+    `observed_revision`; None when there is nothing to let go. `lease` must live `addresses.keep_seconds` of its network.
+
+    Guarded by the attachment itself, so a second call, or one planned before a change, does nothing. An attachment of
+    the same name that was made, or marked, after that observation is another matter: it was not seen gone (law 6)."""
     stored = snapshot.attachment(host, name)
-    if stored is None or not stored.value.detaching:
+    if stored is None or not stored.value.detaching or stored.mod_revision > observed_revision:
         return None
     return Txn(*removal(snapshot, stored, now_ms, lease))
