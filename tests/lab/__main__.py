@@ -92,55 +92,67 @@ def docker(lab: Lab, a: argparse.Namespace) -> None:
     print(daemon.load_busybox())
 
 
-def arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="lab", description=__doc__)
-    parser.add_argument("--name", help="which of the checkout's labs; default: $TRUNKLINE_LAB, or tl")
-    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+class Verbs:
+    """The commands, each with its help and its arguments."""
 
-    def verb(name: str, action: Action, help_text: str, *host: str) -> argparse.ArgumentParser:
-        made = verbs.add_parser(name, help=help_text)
+    def __init__(self) -> None:
+        self.parser = argparse.ArgumentParser(prog="lab", description=__doc__)
+        self.parser.add_argument("--name", help="which of the checkout's labs; default: $TRUNKLINE_LAB, or tl")
+        self._verbs = self.parser.add_subparsers(required=True, metavar="COMMAND")
+        self.life()
+        self.inside()
+        self.wires()
+
+    def add(self, name: str, action: Action, help_text: str, *host: str) -> argparse.ArgumentParser:
+        made = self._verbs.add_parser(name, help=help_text)
         made.set_defaults(action=action)
         for word in host:
             made.add_argument(word, type=int)
         return made
 
-    p = verb("up", up, "boot hosts", "hosts")
-    p.add_argument("--init", choices=["min", "systemd"], default="min")
-    p.add_argument("--switch", choices=["learn", "hub", "vlan"], default="learn")
-    p.add_argument("--memory", default="512M")
-    p.add_argument("--disk", default="4G", help="empty: in memory")
-    p.add_argument("--cgroup", choices=["v1", "v2"], default="v2")
-    p.add_argument("--mount", action="append", default=[], help="a directory the guests see read-only")
-    p = verb("exec", execute, "run in a guest, out of band", "host")
-    p.add_argument("--timeout", type=float, default=600)
-    p.add_argument("--stdin", action="store_true", help="pass this command's standard input on")
-    p.add_argument("command", nargs=argparse.REMAINDER)
-    verb("ssh", ssh, "the same over the management network", "host").add_argument("command", nargs=argparse.REMAINDER)
-    verb("sw", in_switch, "run in the switch's namespace").add_argument("command", nargs=argparse.REMAINDER)
-    for name in ("start", "kill", "freeze", "thaw", "reboot", "power-cycle", "poweroff"):
-        verb(name, power(name.replace("-", "_")), f"{name} a guest", "host")
-    p = verb("link", lambda lab, a: lab.link(a.host, a.state, a.net), "a wire up or down", "host")
-    p.add_argument("state", choices=["up", "down"])
-    p.add_argument("net", choices=["trunk", "mgmt"], nargs="?", default="trunk")
-    p = verb("vlans", vlans, "what a port carries (switch vlan)", "host")
-    p.add_argument("tagged", help="10,20-29 or empty")
-    p.add_argument("native", type=int, nargs="?")
-    p = verb("fault", fault, "list | clear [HOST] | KIND HOST ...")
-    p.add_argument("words", nargs="+")
-    p = verb("capture", capture, "frames on the wire, decoded")
-    p.add_argument("seconds", type=float)
-    p.add_argument("--host", type=int)
-    p.add_argument("--match", default="", help="a tcpdump expression")
-    p.add_argument("--write", help="keep the pcap here")
-    verb("docker", docker, "start dockerd in a guest and load the busybox image", "host")
-    verb("console", console, "a guest's console so far", "host")
-    verb("status", lambda lab, a: print(lab.status()), "what is up, and what is broken")
-    verb("down", lambda lab, a: lab.down(), "take everything away")
-    return parser
+    def life(self) -> None:
+        p = self.add("up", up, "boot hosts", "hosts")
+        p.add_argument("--init", choices=["min", "systemd"], default="min")
+        p.add_argument("--switch", choices=["learn", "hub", "vlan"], default="learn")
+        p.add_argument("--memory", default="512M")
+        p.add_argument("--disk", default="4G", help="empty: in memory")
+        p.add_argument("--cgroup", choices=["v1", "v2"], default="v2")
+        p.add_argument("--mount", action="append", default=[], help="a directory the guests see read-only")
+        self.add("status", lambda lab, a: print(lab.status()), "what is up, and what is broken")
+        for name in ("start", "kill", "freeze", "thaw", "reboot", "power-cycle", "poweroff"):
+            self.add(name, power(name.replace("-", "_")), f"{name} a guest", "host")
+        self.add("down", lambda lab, a: lab.down(), "take everything away")
+
+    def inside(self) -> None:
+        p = self.add("exec", execute, "run in a guest, out of band", "host")
+        p.add_argument("--timeout", type=float, default=600)
+        p.add_argument("--stdin", action="store_true", help="pass this command's standard input on")
+        p.add_argument("command", nargs=argparse.REMAINDER)
+        p = self.add("ssh", ssh, "the same over the management network", "host")
+        p.add_argument("command", nargs=argparse.REMAINDER)
+        p = self.add("sw", in_switch, "run in the switch's namespace")
+        p.add_argument("command", nargs=argparse.REMAINDER)
+        self.add("docker", docker, "start dockerd in a guest and load the busybox image", "host")
+        self.add("console", console, "a guest's console so far", "host")
+
+    def wires(self) -> None:
+        p = self.add("link", lambda lab, a: lab.link(a.host, a.state, a.net), "a wire up or down", "host")
+        p.add_argument("state", choices=["up", "down"])
+        p.add_argument("net", choices=["trunk", "mgmt"], nargs="?", default="trunk")
+        p = self.add("vlans", vlans, "what a port carries (switch vlan)", "host")
+        p.add_argument("tagged", help="10,20-29 or empty")
+        p.add_argument("native", type=int, nargs="?")
+        p = self.add("fault", fault, "list | clear [HOST] | KIND HOST ...")
+        p.add_argument("words", nargs="+")
+        p = self.add("capture", capture, "frames on the wire, decoded")
+        p.add_argument("seconds", type=float)
+        p.add_argument("--host", type=int)
+        p.add_argument("--match", default="", help="a tcpdump expression")
+        p.add_argument("--write", help="keep the pcap here")
 
 
 def main() -> int:
-    a = arguments().parse_args()
+    a = Verbs().parser.parse_args()
     try:
         return a.action(Lab(a.name), a) or 0
     except LabError as e:
