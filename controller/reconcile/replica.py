@@ -1,0 +1,184 @@
+"""One controller replica: what it knows, what it commits, which sessions it holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from controller.fleet import Fleet, Session
+from controller.plan.desired import desired
+from controller.plan.hosts import register
+from controller.reconcile.commit import Committer, Planned
+from controller.reconcile.follower import Follower
+from controller.reconcile.leases import ReplicaLease, RestLeases
+from controller.reconcile.releasing import Releaser, Upkeep
+from controller.reconcile.settling import Settling
+from controller.reconcile.subscription import Subscription
+from controller.state import codec, keys
+from controller.state.records import EpochRecord
+from controller.state.snapshot import Dirty, Snapshot
+from controller.state.txn import Absent, Delete, Put, Txn, Unchanged
+from controller.store.port import Store
+from trunkline import log
+from trunkline.backoff import Backoff
+from trunkline.clock import Clock
+from trunkline.errors import Reason, StoreUnavailable, TrunklineError
+from trunkline.model import HostFacts
+
+_log = log.get(__name__)
+
+
+class Replica:
+    """Owns the snapshot, the sessions and the background work of one controller process."""
+
+    def __init__(self, name: str, store: Store, clock: Clock, new_epoch: Callable[[], str]) -> None:
+        self.name = name
+        self.store = store
+        self.clock = clock
+        self.fleet = Fleet()
+        self.follower = Follower(store, clock, Backoff(0.05, 2.0))
+        self.committer = Committer(store, self.follower)
+        self.leases = RestLeases(store, clock)
+        self.releaser = Releaser(store, self.follower, self.leases, clock)
+        self._lease = ReplicaLease(store, clock, Backoff(0.05, 2.0), self._lost_lease)
+        self._upkeep = Upkeep(self.releaser, self.follower, clock)
+        self._new_epoch = new_epoch
+        self._settlings: dict[str, Settling] = {}
+        self._subscriptions: set[Subscription] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.follower.listen(self._changed)
+        self.follower.listen(self._upkeep.changed)
+
+    def start(self) -> None:
+        """Begin to follow the store; returns at once, whether it answers or not."""
+        for work in (self.follower.run(), self._lease.run(), self._upkeep.run(), self._found_epoch()):
+            self._tasks.append(asyncio.create_task(work))
+
+    def end_streams(self) -> None:
+        """End sessions and watches: this replica stops, and their callers go on with another."""
+        error = TrunklineError(
+            Reason.CONTROLLER_UNREACHABLE, f"controller {self.name} stops", "ask again, or another controller"
+        )
+        self.fleet.end_all(error)
+        for subscription in self._subscriptions:
+            subscription.close(error)
+
+    async def stop(self) -> None:
+        """End the background work and give the lease back."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._lease.end()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What is known now; StoreUnavailable until the store was read once."""
+        return self.follower.snapshot
+
+    @property
+    def level(self) -> bool:
+        """The store answers, and the snapshot follows it."""
+        return self.follower.level
+
+    async def reading(self) -> tuple[Snapshot, float]:
+        """A snapshot for a reader and its age in seconds: 0 when it covers all that was acknowledged before the
+        call. With the store away the last one known is given, since knowing it is better than knowing nothing."""
+        if self.level:
+            try:
+                return await self.committer.fresh(), 0.0
+            except StoreUnavailable:
+                pass
+        return self.snapshot, self.follower.age
+
+    @contextmanager
+    def subscribed(self) -> Iterator[Subscription]:
+        """A subscription that collects from now on."""
+        subscription = Subscription()
+        self._subscriptions.add(subscription)
+        try:
+            yield subscription
+        finally:
+            self._subscriptions.discard(subscription)
+
+    async def _found_epoch(self) -> None:
+        """Give the history its id, once for all replicas."""
+        backoff = Backoff(0.05, 2.0)
+        while True:
+            try:
+                await self.committer.commit(self._plan_epoch)
+            except TrunklineError as error:
+                _log.debug("epoch_not_founded", problem=error.message)
+                await self.clock.sleep(0.05 + backoff.next())
+            else:
+                return
+
+    def _plan_epoch(self, snapshot: Snapshot) -> Planned[None]:
+        if snapshot.epoch:
+            return Planned(None, None)
+        record = codec.encode(EpochRecord(self._new_epoch()))
+        return Planned(Txn((Absent(keys.EPOCH),), (Put(keys.EPOCH, record),)), None)
+
+    def _changed(self, dirty: Dirty, flapped: frozenset[str]) -> None:
+        self.fleet.poke(dirty.desired)
+        for host in dirty.hosts:
+            if (settling := self._settlings.get(host)) is not None:
+                settling.check_session()
+        for subscription in self._subscriptions:
+            subscription.add(dirty, flapped)
+
+    def _lost_lease(self) -> None:
+        # The store may already show these hosts to others; acting on for them would make two writers (law 8).
+        self.fleet.end_all(StoreUnavailable(f"controller {self.name} lost its lease", "the agent connects again"))
+
+    @asynccontextmanager
+    async def session(self, facts: HostFacts) -> AsyncIterator[tuple[Session, Settling]]:
+        """Register a host and hold its session: its record is written on entry and removed on leaving.
+
+        Raises what `register` refuses, STORE_BEHIND, and STORE_UNAVAILABLE while this replica holds no lease.
+        """
+        await self._check_history(facts)
+        warnings, number = await self.committer.commit(lambda snapshot: self._plan_session(snapshot, facts))
+        await self.follower.reached(number)
+        host = facts.host
+        session = Session(host, number, lambda: desired(self.snapshot, host))
+        settling = Settling(session, self.store, self.follower, self.releaser, self.clock)
+        self.fleet.open(session)
+        if self.fleet.get(host) is session:
+            self._settlings[host] = settling
+        work = asyncio.create_task(settling.run())
+        _log.info("session_opened", host=host, session=number, warnings=warnings)
+        try:
+            yield session, settling
+        finally:
+            work.cancel()
+            self.fleet.close(session)
+            if self._settlings.get(host) is settling:
+                del self._settlings[host]
+            _log.info("session_closed", host=host, session=number)
+            await self._close_record(host, number)
+
+    def _plan_session(self, snapshot: Snapshot, facts: HostFacts) -> Planned[tuple[str, ...]]:
+        plan = register(snapshot, facts, self.name, self._lease.current(), self.clock.now_ms())
+        return Planned(plan.txn, plan.warnings)
+
+    async def _close_record(self, host: str, number: int) -> None:
+        """Show the host as gone at once; if the store is away, its lease will."""
+        key = keys.session(host)
+        try:
+            await asyncio.shield(self.store.commit(Txn((Unchanged(key, number),), (Delete(key),))))
+        except TrunklineError as error:
+            _log.info("session_record_left", host=host, problem=error.message)
+
+    async def _check_history(self, facts: HostFacts) -> None:
+        """Refuse a host that has worked towards a revision of this history that the store has not reached: the
+        store lost data, and addresses that it gave out may be given out again."""
+        snapshot = await self.committer.fresh()
+        if facts.epoch and facts.epoch == snapshot.epoch and facts.revision > snapshot.revision:
+            raise TrunklineError(
+                Reason.STORE_BEHIND,
+                f"host {facts.host} has seen revision {facts.revision} of history {facts.epoch},"
+                f" but the store is at {snapshot.revision}: it lost data",
+                "bring the newer data of the store back; the host keeps running what it has meanwhile",
+                host=facts.host,
+            )

@@ -1,0 +1,116 @@
+"""From a host's observations to its status in the store (laws 6 and 8), one at a time, the latest wins."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from controller.fleet import Session, superseded
+from controller.plan.settle import settle
+from controller.reconcile.follower import Follower
+from controller.reconcile.releasing import Releaser
+from controller.state.txn import Txn
+from controller.store.port import Conflict, Store
+from trunkline import log
+from trunkline.backoff import Backoff
+from trunkline.clock import Clock
+from trunkline.errors import Reason, Refusal, TrunklineError
+from trunkline.model import Observation
+
+TOGETHER = 128
+"""Attachments whose last step is taken at the same time; they share transactions."""
+
+_log = log.get(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An observation and when it came."""
+
+    observation: Observation
+    at_ms: int
+
+
+class Settling:
+    """Settles one session's observations. Conflicts and outages are tried again with the latest observation, so a
+    status that could not be written is written later, and one that is outdated never."""
+
+    def __init__(self, session: Session, store: Store, follower: Follower, releaser: Releaser, clock: Clock) -> None:
+        self._session = session
+        self._store = store
+        self._follower = follower
+        self._releaser = releaser
+        self._clock = clock
+        self._backoff = Backoff(0.05, 2.0)
+        self._latest: Seen | None = None
+        self._wake = asyncio.Event()
+
+    def observed(self, observation: Observation) -> None:
+        """Take an observation; one of another session is not this session's to write and is dropped."""
+        if observation.session == self._session.number:
+            self._latest = Seen(observation, self._clock.now_ms())
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Settle until the session ends or the task is cancelled."""
+        while self._session.ended is None:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._latest is None:
+                continue
+            try:
+                done = await self._settle(self._latest)
+            except TrunklineError as error:
+                _log.warning("settle_failed", host=self._session.host, reason=error.reason.name, problem=error.message)
+                done = False
+            if done:
+                self._backoff.reset()
+            else:
+                self._wake.set()
+                await self._clock.sleep(self._backoff.next())
+
+    async def _settle(self, seen: Seen) -> bool:
+        """Write what the observation says; False when it has to be looked at again."""
+        host, number = self._session.host, self._session.number
+        try:
+            settlement = settle(self._follower.snapshot, host, number, seen.observation, seen.at_ms)
+        except Refusal as error:
+            if error.reason is Reason.SESSION_SUPERSEDED:
+                self._session.end(error)
+                return True
+            if error.reason is Reason.EPOCH_MISMATCH:
+                return True  # seen before the host had this history's desired state; the next one speaks of it
+            raise
+        return await self._write(settlement.status) and await self._release(
+            settlement.detached, seen.observation.revision
+        )
+
+    async def _write(self, txns: Sequence[Txn]) -> bool:
+        outcomes = await self._store.commit_many(txns) if txns else []
+        lost = [outcome.revision for outcome in outcomes if isinstance(outcome, Conflict)]
+        if lost:
+            await self._follower.reached(max(lost))
+            self.check_session()
+        return not lost
+
+    async def _release(self, names: Sequence[str], observed_revision: int) -> bool:
+        done = True
+        for start in range(0, len(names), TOGETHER):
+            part = names[start : start + TOGETHER]
+            done &= all(
+                await asyncio.gather(
+                    *(self._releaser.finish_detach(self._session.host, name, observed_revision) for name in part)
+                )
+            )
+        return done
+
+    def check_session(self) -> None:
+        """End the session when the store names another as the host's (law 8)."""
+        snapshot, session = self._follower.snapshot, self._session
+        if session.ended is not None or snapshot.revision < session.number:
+            return
+        stored = snapshot.sessions.get(session.host)
+        if stored is None or stored.mod_revision != session.number:
+            where = f"replica {stored.value.replica}" if stored else "no replica: its lease ran out"
+            session.end(superseded(session.host, where))
