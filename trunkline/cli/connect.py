@@ -1,0 +1,135 @@
+"""The connection of one command to the first controller that answers, within the command's deadline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Self, TypeVar
+
+import grpc
+
+from trunkline import rpc
+from trunkline.cli.choices import Access, Choices, access
+from trunkline.errors import Reason, TrunklineError
+from trunkline.ids import PROTOCOL
+from trunkline.v1 import (
+    address_pb2_grpc,
+    attachment_pb2_grpc,
+    check_pb2_grpc,
+    fabric_pb2,
+    fabric_pb2_grpc,
+    host_pb2_grpc,
+    network_pb2_grpc,
+)
+
+M = TypeVar("M")
+
+_HELLO_SECONDS: Final = 3.0
+"""How long one controller may take to answer a ping before the next one is tried."""
+
+_ELSEWHERE: Final = (Reason.CONTROLLER_UNREACHABLE, Reason.DEADLINE)
+"""Errors of a ping that another controller may not have."""
+
+
+class Fabric:
+    """Stubs of all services on one channel. A context manager; `deadline` runs from its making."""
+
+    def __init__(self, choices: Choices) -> None:
+        self._access: Access = access(choices)
+        self._ends = time.monotonic() + choices.deadline
+        self._seconds = choices.deadline
+        self._channel: grpc.Channel | None = None
+        self.endpoint = ""
+
+    def __enter__(self) -> Self:
+        self.connect()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the controller."""
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+    def connect(self) -> None:
+        """Take the first controller that answers. Raises CONTROLLER_UNREACHABLE with what each one said, and
+        PROTOCOL_VERSION when one answers that speaks another protocol."""
+        self.close()
+        said = []
+        for endpoint in self._access.endpoints:
+            channel = rpc.sync_channel(endpoint, self._access.tls)
+            try:
+                timeout = min(_HELLO_SECONDS, self.remaining())
+                fabric_pb2_grpc.FabricServiceStub(channel).Ping(
+                    fabric_pb2.PingRequest(protocol=PROTOCOL), timeout=timeout
+                )
+            except grpc.RpcError as error:
+                channel.close()
+                known = rpc.from_rpc_error(error)
+                if known.reason not in _ELSEWHERE:
+                    raise known from None
+                said.append(f"{endpoint}: {_why(known, timeout)}")
+                continue
+            self._channel, self.endpoint = channel, endpoint
+            self._bind(channel)
+            return
+        raise TrunklineError(
+            Reason.CONTROLLER_UNREACHABLE,
+            f"no controller answered ({'; '.join(said)})",
+            "check that trunkline-controller runs, and name it by --controller, TRUNKLINE_CONTROLLER or the config "
+            "file" + ("" if self._access.tls else "; if it speaks TLS, give --tls-ca, --tls-cert and --tls-key"),
+        )
+
+    def _bind(self, channel: grpc.Channel) -> None:
+        self.fabric = fabric_pb2_grpc.FabricServiceStub(channel)
+        self.networks = network_pb2_grpc.NetworkServiceStub(channel)
+        self.attachments = attachment_pb2_grpc.AttachmentServiceStub(channel)
+        self.addresses = address_pb2_grpc.AddressServiceStub(channel)
+        self.hosts = host_pb2_grpc.HostServiceStub(channel)
+        self.checks = check_pb2_grpc.CheckServiceStub(channel)
+
+    def remaining(self) -> float:
+        """Seconds left of the command's deadline; raises DEADLINE when none are."""
+        left = self._ends - time.monotonic()
+        if left <= 0:
+            raise TrunklineError(
+                Reason.DEADLINE, f"not done within {self._seconds:g} s", "ask again with a longer --deadline"
+            )
+        return left
+
+    def ask(self, method: Callable[..., M], request: Any) -> M:
+        """One unary call within the deadline; raises the TrunklineError that it ended with."""
+        try:
+            return method(request, timeout=self.remaining())
+        except grpc.RpcError as error:
+            raise rpc.from_rpc_error(error) from None
+        except ValueError as error:
+            raise _left(error) from None
+
+    def follow(self, method: Callable[..., Any], request: Any) -> Iterator[Any]:
+        """The messages of a stream until it ends, or the deadline; raises the TrunklineError that it ended with."""
+        try:
+            call = method(request, timeout=self.remaining())
+        except ValueError as error:
+            raise _left(error) from None
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise rpc.from_rpc_error(error) from None
+        finally:
+            call.cancel()
+
+
+def _left(error: ValueError) -> TrunklineError:
+    # What grpc raises on a channel that was closed, here by a reconnect in another thread.
+    return TrunklineError(Reason.CONTROLLER_UNREACHABLE, f"the connection was closed: {error}")
+
+
+def _why(error: TrunklineError, timeout: float) -> str:
+    if error.reason is Reason.DEADLINE:
+        return f"no answer in {timeout:.1f} s"
+    # gRPC wraps the cause: "failed to connect to all addresses; last error: UNKNOWN: ipv4:…: Connection refused".
+    return error.message.rpartition("last error: ")[2].rpartition(": ")[2] or error.message
