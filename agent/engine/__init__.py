@@ -1,0 +1,5 @@
+"""Containers and network namespaces of this host."""
+
+from agent.engine.targets import DockerTargets
+
+__all__ = ["DockerTargets"]

@@ -36,3 +36,12 @@ def settle(ifname: str, spec: MacvlanSpec) -> None:
         if error.errno == errno.ENOENT and not os.path.isdir(f"{_CONF}/{ifname}"):
             return
         raise refused(Failure(error.errno or errno.EIO), Step.SYSCTL, f"of {ifname}") from error
+
+
+def mute(ifname: str) -> None:
+    """Switch IPv6 off on one interface before it goes up, so that it says nothing by itself."""
+    try:
+        _write(ifname, "disable_ipv6", b"1")
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise refused(Failure(error.errno or errno.EIO), Step.SYSCTL, f"of {ifname}") from error

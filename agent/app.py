@@ -1,0 +1,121 @@
+"""The agent put together: picks the adapters, starts them in order and ends them in the reverse one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from random import random
+
+from agent.cleanup import cleanup
+from agent.config import Config
+from agent.engine import DockerTargets
+from agent.kernel.links import KernelLinks
+from agent.kernel.siblings import KernelSiblings
+from agent.loop import Loop, Memory, World
+from agent.plan import uplinks
+from agent.plan.state import HostConfig
+from agent.probes.prober import ChildProber
+from agent.session import Answers, Controllers, Dialogue, Outbox, Session
+from agent.spool import Spool
+from trunkline import log
+from trunkline.clock import SystemClock
+from trunkline.errors import Reason, TrunklineError
+from trunkline.model import HostFacts, HostUplink
+
+
+async def serve(config: Config) -> None:
+    """Run the agent until SIGTERM or SIGINT. What it made on the host stays: containers keep running."""
+    spool = Spool(config.state_dir)
+    spool.prepare()
+    with alone(config.state_dir):
+        task = asyncio.current_task()
+        assert task is not None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            async with _world(config) as world:
+                await _run(config, spool, world)
+        log.get("agent").info("stopped", host=config.host)
+
+
+@contextlib.asynccontextmanager
+async def _world(config: Config) -> AsyncIterator[World]:
+    async with contextlib.AsyncExitStack() as stack:
+        links = KernelLinks()
+        stack.push_async_callback(links.close)
+        targets = DockerTargets(config.docker_socket, config.host)
+        stack.push_async_callback(targets.close)
+        prober = ChildProber(KernelSiblings(links))
+        stack.push_async_callback(prober.close)
+        await prober.start()
+        yield World(links, targets, prober, SystemClock(), random)
+
+
+async def _run(config: Config, spool: Spool, world: World) -> None:
+    memory = await asyncio.to_thread(Memory, spool, config.host)
+    outbox = Outbox()
+    loop = Loop(world, config.host, config.uplinks, memory, outbox.report, config.tick_seconds)
+    answers = Answers(world.links, world.targets, world.prober, lambda: loop.config)
+    controllers = Controllers(config.controllers, config.tls)
+    dialogue = Dialogue(outbox, answers, lambda: _facts(config, world, loop), loop.want)
+    session = Session(controllers, dialogue, world.clock, world.draw)
+    log.get("agent").info("started", host=config.host, version=version("trunkline"))
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(loop.run())
+        tasks.create_task(session.run())
+
+
+async def _facts(config: Config, world: World, loop: Loop) -> HostFacts:
+    docker, links = await asyncio.gather(world.targets.version(), world.links.host_links())
+    current = loop.intake.current
+    return HostFacts(
+        host=config.host,
+        machine_id=config.machine_id,
+        version=version("trunkline"),
+        kernel=os.uname().release,
+        docker=docker,
+        labels=config.labels,
+        uplinks=uplinks.facts(loop.config, links),
+        epoch=current.epoch if current else "",
+        revision=current.revision if current else 0,
+    )
+
+
+@contextlib.contextmanager
+def alone(state_dir: Path) -> Iterator[None]:
+    """Hold the state directory; raises CONFIG_INVALID when another agent does."""
+    with open(state_dir / "agent.lock", "wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise TrunklineError(
+                Reason.CONFIG_INVALID,
+                f"another agent works with {state_dir}",
+                "stop it first, or give this one another [agent] state_dir",
+            ) from None
+        yield
+
+
+async def inspect_uplinks(config: Config) -> tuple[HostUplink, ...]:
+    """The uplinks of a config as this host has them, with what is wrong with each."""
+    links = KernelLinks()
+    try:
+        host = HostConfig(config.host, {uplink.label: uplink for uplink in config.uplinks})
+        return uplinks.facts(host, await links.host_links())
+    finally:
+        await links.close()
+
+
+async def remove(config: Config, attachments: bool) -> list[str]:
+    """Take back what the agent made on this host; the names of what is gone."""
+    spool = Spool(config.state_dir)
+    spool.prepare()
+    with alone(config.state_dir):
+        async with _world(config) as world:
+            return await cleanup(world, config.host, config.uplinks, spool, attachments)

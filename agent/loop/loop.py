@@ -1,0 +1,287 @@
+"""The agent's one loop. Triggers say *look*; what to do is read off the host each time."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from agent.apply import Applier, Quarantine
+from agent.loop.intake import Intake
+from agent.loop.memory import Memory
+from agent.loop.observer import Observer
+from agent.loop.retries import Retries
+from agent.plan import attachments, diff, match, verify
+from agent.plan.diff import Plan
+from agent.plan.state import HostConfig, Observed, UplinkConfig
+from agent.plan.steps import Job, Subject
+from agent.ports import Links, Prober, Targets
+from trunkline import log
+from trunkline.clock import Clock, SystemClock
+from trunkline.errors import Reason, TrunklineError
+from trunkline.model import Desired, Observation, Problem
+
+ROUNDS: Final = 6
+"""Looks at the host in one convergence: uplink, sub-interface, interface, a deletion and a sweep each take one."""
+
+PACE: Final = 0.02
+"""Seconds in which wakes are taken for one."""
+
+DUTY: Final = 4.0
+"""Between two looks that only events asked for, rest this many times as long as a look took."""
+
+_REST_LIMIT: Final = 5.0
+_TROUBLE_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The ports that the loop works through."""
+
+    links: Links
+    targets: Targets
+    prober: Prober
+    clock: Clock = SystemClock()  # noqa: RUF009 (it has no state)
+    draw: Callable[[], float] = random.random
+
+
+class Loop:
+    """`report` gets every observation that differs from the last, and one at each tick of about `tick` seconds."""
+
+    def __init__(
+        self,
+        world: World,
+        host: str,
+        uplinks: Sequence[UplinkConfig],
+        memory: Memory,
+        report: Callable[[Observation], None],
+        tick: float,
+    ) -> None:
+        self._world = world
+        self._host = host
+        self._uplinks = {uplink.label: uplink for uplink in uplinks}
+        self._memory = memory
+        self._report = report
+        self._tick = tick
+        self._wake = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._fresh = True
+        self._reported: Observation | None = None
+        self._observer = Observer(world.links, world.targets)
+        self._applier = Applier(world.links, world.prober)
+        self._retries = Retries(world.clock, world.draw)
+        self._quarantine = Quarantine(world.prober, world.clock, world.draw, self.wake)
+        self._trouble: TrunklineError | None = None
+        self._log = log.get("loop")
+        self.intake = Intake(host, memory.deeds.epoch)
+        if memory.spooled is not None:
+            self.intake.restore(memory.spooled)
+            self._quarantine.suspect(attachment.name for attachment in memory.spooled.attachments)
+
+    @property
+    def config(self) -> HostConfig:
+        """What plans depend on, as it is now."""
+        return HostConfig(self._host, self._uplinks, self._memory.deeds.promiscuous)
+
+    def want(self, desired: Desired) -> None:
+        """A controller sent `desired`; the latest wins."""
+        before = self.intake.current
+        if self.intake.offer(desired):
+            self._quarantine.vouch()
+            self._retries.forget(_changed(before, desired, self._retries.subjects()))
+        self._hurry.set()
+        self.wake()
+
+    def wake(self) -> None:
+        """Something may have changed: look again."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Converge, report and wait, until cancelled. What was made stays."""
+        world = self._world
+        listeners = [
+            asyncio.create_task(self._listen("links", world.links.events)),
+            asyncio.create_task(self._listen("targets", world.targets.events)),
+        ]
+        try:
+            await self._forever()
+        finally:
+            for listener in listeners:
+                listener.cancel()
+            await asyncio.gather(*listeners, return_exceptions=True)
+            await self._quarantine.close()
+            await self._applier.close()
+
+    async def _listen(self, name: str, events: Callable[[], AsyncIterator[None]]) -> None:
+        while True:
+            try:
+                async for _ in events():
+                    self.wake()
+            except TrunklineError as error:
+                self._log.warning("events cut", source=name, reason=error.reason.name, why=error.text)
+            except Exception as error:
+                self._log.error("events failed", source=name, exc_info=error)
+            self.wake()
+            await self._world.clock.sleep(_TROUBLE_SECONDS)
+
+    async def _forever(self) -> None:
+        clock = self._world.clock
+        tick_due = clock.monotonic()
+        while True:
+            started = clock.monotonic()
+            ticked = started >= tick_due
+            if ticked:
+                tick_due = started + self._tick * (0.9 + 0.2 * self._world.draw())
+            self._wake.clear()
+            self._hurry.clear()
+            await self._guarded(ticked)
+            finished = clock.monotonic()
+            calm = finished + min(_REST_LIMIT, max(PACE, DUTY * (finished - started)))
+            await self._until(self._wake, self._next_look(tick_due))
+            # A storm of events is taken for one wake; a new desired state waits for nothing.
+            await self._until(self._hurry, min(max(calm, clock.monotonic() + PACE), tick_due))
+
+    def _next_look(self, tick_due: float) -> float:
+        """When to look although nothing wakes us: at the tick, or when a retry or a probe is due."""
+        due = [tick_due, self._retries.due(), self._quarantine.due()]
+        if self._trouble is not None:
+            due.append(self._world.clock.monotonic() + _TROUBLE_SECONDS)
+        return min(when for when in due if when is not None)
+
+    async def _until(self, event: asyncio.Event, when: float) -> None:
+        """Until the event is set or the time has come."""
+        seconds = when - self._world.clock.monotonic()
+        if event.is_set() or seconds <= 0:
+            return
+        waiting = asyncio.ensure_future(event.wait())
+        sleeping = asyncio.ensure_future(self._world.clock.sleep(seconds))
+        try:
+            await asyncio.wait([waiting, sleeping], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+            sleeping.cancel()
+
+    async def _guarded(self, ticked: bool) -> None:
+        """One convergence; nothing that goes wrong in it ends the loop."""
+        try:
+            await self._converge(ticked)
+        except TrunklineError as error:
+            self._log.error("cannot look at the host", reason=error.reason.name, why=error.text)
+            self._trouble = error
+        except Exception as error:
+            self._log.error("convergence failed", exc_info=error)
+            self._trouble = TrunklineError(Reason.INTERNAL, "the agent failed; its log has the traceback")
+        else:
+            self._trouble = None
+
+    async def _converge(self, ticked: bool) -> None:
+        sweep = ticked
+        done: set[Job] = set()
+        for _ in range(ROUNDS):
+            desired = await self._in_force()
+            observed = await self._observer.observe(desired, sweep)
+            plan = self._plan(desired, observed)
+            if plan.sweep_first and not observed.swept:
+                sweep = True
+                continue
+            sweep = False
+            self._fresh = False
+            todo = self._due(plan, observed, done)
+            if not any(todo.jobs()):
+                break
+            await self._memory.before(todo, desired)
+            failures = await self._applier.run(todo)
+            await self._memory.after(todo, failures)
+            done |= self._settle(todo, failures)
+        else:
+            self.wake()
+        self._tell(desired, observed, plan, ticked)
+
+    async def _in_force(self) -> Desired:
+        """The desired state to work towards; the empty one before the first, which removes nothing."""
+        if await self._memory.operator_accepted():
+            self.intake.accept_epoch()
+        desired = self.intake.current
+        if desired is None:
+            return Desired("", 0)
+        await self._memory.keep(desired, self.intake.accepted)
+        return desired
+
+    def _plan(self, desired: Desired, observed: Observed) -> Plan:
+        plan = diff.plan(desired, observed, self.config, removals=self.intake.removals, fresh=self._fresh)
+        there = attachments.present(observed)
+        self._quarantine.keep_only(wanted.name for wanted in desired.attachments if wanted.name not in there)
+        return plan
+
+    def _due(self, plan: Plan, observed: Observed, done: set[Job]) -> Plan:
+        """What of a plan is to be done now. A job that was just done and is planned again did not do what it
+        should: that is a failure, found by reading."""
+        for job in plan.jobs():
+            if job in done and not self._retries.waits(job.subject):
+                self._retries.failed(job.subject, _not_verified(job))
+
+        def due(jobs: Sequence[Job]) -> tuple[Job, ...]:
+            return tuple(job for job in jobs if not self._retries.waits(job.subject))
+
+        changes = self._quarantine.screen(due(plan.changes), observed.links)
+        return replace(
+            plan,
+            host=due(plan.host),
+            deletions=due(plan.deletions),
+            changes=tuple(changes),
+            removals=due(plan.removals),
+        )
+
+    def _settle(self, todo: Plan, failures: dict[Subject, TrunklineError]) -> set[Job]:
+        for subject, error in failures.items():
+            self._retries.failed(subject, error)
+        return {job for job in todo.jobs() if job.subject not in failures}
+
+    def _tell(self, desired: Desired, observed: Observed, plan: Plan, ticked: bool) -> None:
+        left = {job.subject for job in plan.jobs()}
+        self._retries.forget(self._retries.subjects() - left)
+        if self.intake.current is None:
+            return
+        held = {Subject("attachment", name): error for name, error in self._quarantine.errors().items()}
+        observation = verify.observation(
+            desired,
+            observed,
+            plan,
+            self.config,
+            self._retries.errors() | held,
+            former=self._memory.deeds.marks,
+            problems=(*self.intake.problems(), *self._memory.problems(), *self._announcement_problems()),
+        )
+        if ticked or observation != self._reported:
+            self._reported = observation
+            self._report(observation)
+
+    def _announcement_problems(self) -> list[Problem]:
+        """What came up unprobed, or came up and could not be announced."""
+        failed = {
+            mark.removeprefix(match.ATTACHMENT_MARK): error for mark, error in self._applier.unannounced().items()
+        }
+        failed |= self._quarantine.unjudged()
+        return [Problem("attachment", name, error.reason.name, error.text) for name, error in sorted(failed.items())]
+
+
+def _not_verified(job: Job) -> TrunklineError:
+    what = " and ".join(type(step).__name__ for step in job.steps)
+    return TrunklineError(
+        Reason.VERIFY_FAILED,
+        f"{job.subject.kind} {job.subject.name}: {what} was done, but the host does not show it",
+        "something else on the host undoes it; look for NetworkManager, systemd-networkd or scripts",
+    )
+
+
+def _changed(before: Desired | None, after: Desired, failed: set[Subject]) -> set[Subject]:
+    """Subjects of which something else is wanted now, so that their failures say nothing any more."""
+    if before is None:
+        return failed
+    old = {("network", n.name): n for n in before.networks} | {("attachment", a.name): a for a in before.attachments}
+    new = {("network", n.name): n for n in after.networks} | {("attachment", a.name): a for a in after.attachments}
+    return {
+        subject for subject in failed if old.get((subject.kind, subject.name)) != new.get((subject.kind, subject.name))
+    }

@@ -1,0 +1,159 @@
+"""What must outlive the agent: the last desired state, and what this agent did to the host that no link shows.
+
+Each document is one JSON file in the state directory: {"schema": 1, "sum": <SHA-256 of body>, "body": {…}}, replaced
+atomically (written beside, fsynced, renamed, directory fsynced), so that a power cut leaves the old or the new one.
+A file that cannot be read is kept beside as "<name>.corrupt" and never a reason to stop or to remove anything.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+
+from trunkline.errors import Reason, TrunklineError
+from trunkline.model import Desired
+
+T = TypeVar("T")
+
+SCHEMA: Final = 1
+DESIRED: Final = "desired.json"
+DEEDS: Final = "deeds.json"
+ACCEPTED: Final = "accept-epoch"
+
+
+@dataclass(frozen=True, slots=True)
+class Deeds:
+    """`promiscuous`: devices whose flag this agent set. `raised`: devices it found down and set up. `marks`: marks
+    of sub-interfaces it may have made, to the networks they are for. `epoch`: the history whose removals an
+    operator, or the first contact, accepted."""
+
+    promiscuous: frozenset[str] = frozenset()
+    raised: frozenset[str] = frozenset()
+    marks: dict[str, str] = field(default_factory=dict)
+    epoch: str = ""
+
+
+class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
+    schema: int
+    sum: str
+    body: msgspec.Raw
+
+
+class Spool:
+    """The state directory. Calls block for as long as an fsync takes. A disk that refuses raises SPOOL_CORRUPT."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def prepare(self) -> None:
+        """Make the directory; raises CONFIG_INVALID when it cannot be written."""
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            probe = self._directory / ".writable"
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise TrunklineError(
+                Reason.CONFIG_INVALID,
+                f"state directory {self._directory} cannot be written: {error.strerror}",
+                "mend [agent] state_dir, or its owner and mode",
+            ) from None
+
+    def desired(self) -> Desired | None:
+        """The last desired state; None when there never was one. Raises SPOOL_CORRUPT, once: the file is then
+        kept aside."""
+        return self._read(DESIRED, Desired)
+
+    def keep_desired(self, desired: Desired) -> None:
+        """Make `desired` what the next life starts from."""
+        self._write(DESIRED, desired)
+
+    def deeds(self) -> Deeds:
+        """What was done to the host; raises SPOOL_CORRUPT as `desired` does."""
+        return self._read(DEEDS, Deeds) or Deeds()
+
+    def keep_deeds(self, deeds: Deeds) -> None:
+        """Remember `deeds`; to be called before they are done."""
+        self._write(DEEDS, deeds)
+
+    def ask_acceptance(self) -> None:
+        """Tell the agent that runs, or runs next, that an operator accepts the history in force."""
+        (self._directory / ACCEPTED).write_bytes(b"")
+
+    def take_acceptance(self) -> bool:
+        """Whether an operator accepted the history in force since this was last asked."""
+        try:
+            (self._directory / ACCEPTED).unlink()
+        except OSError:
+            return False
+        return True
+
+    def _read(self, name: str, kind: type[T]) -> T | None:
+        path = self._directory / name
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _corrupt(path, error.strerror or "it cannot be read", "the file was left where it is") from None
+        try:
+            return _decode(data, kind)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            aside = path.with_suffix(".json.corrupt")
+            path.replace(aside)
+            raise _corrupt(path, str(error), f"it was kept as {aside}") from None
+
+    def _write(self, name: str, value: object) -> None:
+        path = self._directory / name
+        beside = path.with_suffix(".json.new")
+        try:
+            with open(beside, "wb", opener=_private) as file:
+                file.write(encode(value))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+            _sync_directory(self._directory)
+        except OSError as error:
+            why = error.strerror or "it cannot be written"
+            raise _corrupt(path, why, "free space on the disk, or mend its owner and mode") from None
+
+
+def encode(value: object) -> bytes:
+    """A document as it stands in its file."""
+    body = msgspec.json.format(msgspec.json.encode(value), indent=1)
+    return msgspec.json.encode(_Envelope(SCHEMA, hashlib.sha256(body).hexdigest(), msgspec.Raw(body)))
+
+
+def _decode(data: bytes, kind: type[T]) -> T:
+    envelope = msgspec.json.decode(data, type=_Envelope)
+    if envelope.schema != SCHEMA:
+        raise ValueError(f"schema {envelope.schema} is not {SCHEMA}")
+    body = bytes(envelope.body)
+    if hashlib.sha256(body).hexdigest() != envelope.sum:
+        raise ValueError("its checksum is wrong")
+    return msgspec.json.decode(body, type=kind)
+
+
+def _corrupt(path: Path, what: str, then: str) -> TrunklineError:
+    return TrunklineError(Reason.SPOOL_CORRUPT, f"spool {path}: {what}", then)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a filesystem that cannot sync directories needs none
+            raise
+    finally:
+        os.close(descriptor)
