@@ -32,6 +32,10 @@ setup-lab:
 demo: setup-lab ## three hosts, networks, faults and their diagnosis; KEEP=1 leaves it running
 	@$(AS_ROOT) tools/demo
 
+.PHONY: demo-down
+demo-down: ## take down what `make demo KEEP=1` left running
+	@$(AS_ROOT) PYTHONPATH=tests /usr/bin/python3 -m lab --name demo down
+
 .PHONY: test
 test: lint test-unit test-contract test-netns test-lab ## all of the following
 
