@@ -11,7 +11,7 @@ import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from agent.kernel import defaults, dump, messages, naming, reading, sysctl, uapi
+from agent.kernel import addresses, defaults, dump, messages, naming, reading, sysctl, uapi
 from agent.kernel.channel import Channel
 from agent.kernel.codec import string
 from agent.kernel.errors import Failure, Step, interface_gone, mtu_above_parent, refused
@@ -53,7 +53,7 @@ class Batch:
             self._name()
             self._quieten()
             self._address()
-            self._each(Step.UP, lambda work: [messages.raise_link(work.index)])
+            self._raise()
             self._route()
             return self._read_back()
         except BaseException as error:
@@ -119,11 +119,11 @@ class Batch:
     def _name(self) -> None:
         """Name and mark in one message, which no crash of ours can divide."""
 
-        def requests(work: _Work) -> list[Request]:
+        def request(work: _Work) -> Request:
             name = string(uapi.IFLA_IFNAME, work.name)
-            return [messages.change_link(work.index, name, string(uapi.IFLA_IFALIAS, work.spec.alias))]
+            return messages.change_link(work.index, name, string(uapi.IFLA_IFALIAS, work.spec.alias))
 
-        self._each(Step.NAME, requests)
+        self._each(Step.NAME, request)
 
     def _quieten(self) -> None:
         with self._entrance.entered():
@@ -134,7 +134,14 @@ class Batch:
                     work.error = error
 
     def _address(self) -> None:
-        self._each(Step.ADDRESS, lambda w: [messages.add_address(w.index, address) for address in w.spec.addresses])
+        asked = [(work, address) for work in self._live() for address in work.spec.addresses]
+        failures = self._target.transact([messages.add_address(work.index, address) for work, address in asked])
+        for (work, address), failure in zip(asked, failures, strict=True):
+            if failure is not None and work.error is None:
+                work.error = addresses.why_refused(self._target, work.index, address, work.what, failure)
+
+    def _raise(self) -> None:
+        self._each(Step.UP, lambda work: messages.raise_link(work.index))
 
     def _route(self) -> None:
         for work in self._live():
@@ -145,19 +152,19 @@ class Batch:
                     gateways = ", ".join(work.spec.gateways)
                     work.error = refused(failure, Step.ROUTE, f"of {work.what} to {gateways}")
 
-    def _each(self, step: Step, requests: Callable[[_Work], list[Request]]) -> None:
-        """One phase: all requests of all live interfaces in flight together."""
-        asked = [(work, request) for work in self._live() for request in requests(work)]
-        for (work, _), failure in zip(asked, self._target.transact([request for _, request in asked]), strict=True):
-            if failure is not None and work.error is None:
-                detail = f"{' '.join(work.spec.addresses)} of {work.what}" if step is Step.ADDRESS else work.what
-                work.error = refused(failure, step, detail)
+    def _each(self, step: Step, request: Callable[[_Work], Request]) -> None:
+        """One phase: the requests of all live interfaces in flight together."""
+        works = self._live()
+        failures = self._target.transact([request(work) for work in works])
+        for work, failure in zip(works, failures, strict=True):
+            if failure is not None:
+                work.error = refused(failure, step, work.what)
 
     def _read_back(self) -> list[Interface | TrunklineError]:
         nsid = reading.host_nsid(self._target, self._host)
         routes = reading.routes(self._target) if any(work.spec.gateways for work in self._work) else []
-        addresses = self._target.dump(messages.all_addresses())
-        shown = dump.interfaces(reading.links(self._target, nsid), addresses, routes)
+        bodies = self._target.dump(messages.all_addresses())
+        shown = dump.interfaces(reading.links(self._target, nsid), bodies, routes)
         by_index = {interface.link.index: interface for interface in shown}
         result: list[Interface | TrunklineError] = []
         for work in self._work:

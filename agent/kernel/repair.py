@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from ipaddress import ip_interface
 
-from agent.kernel import defaults, messages, naming, reading, sysctl, uapi
+from agent.kernel import addresses, defaults, messages, naming, reading, sysctl, uapi
 from agent.kernel.channel import Channel
 from agent.kernel.codec import attribute, string, u32
 from agent.kernel.errors import Failure, Step, interface_gone, mtu_above_parent, refused
@@ -63,11 +63,11 @@ class Repair:
                 "somebody changed the mark, or the link is somebody else's; look again",
             )
 
-    def _change(self, step: Step, request: Request, detail: str = "") -> None:
+    def _change(self, step: Step, request: Request) -> None:
         try:
             self._target.ask(request)
         except Failure as failure:
-            raise refused(failure, step, f"{detail} of {self._what}" if detail else self._what) from failure
+            raise refused(failure, step, self._what) from failure
 
     def _rename(self, link: Link) -> None:
         name = self._spec.name or (link.name if link.name != self._spec.temporary_name else self._free_name())
@@ -109,7 +109,9 @@ class Repair:
         present = {str(ip_interface(address)) for address in self._seen().addresses}
         for address in self._spec.addresses:
             if str(ip_interface(address)) not in present:
-                self._change(Step.ADDRESS, messages.add_address(self._index, address), address)
+                failure = self._target.transact([messages.add_address(self._index, address)])[0]
+                if failure is not None:
+                    raise addresses.why_refused(self._target, self._index, address, self._what, failure)
 
     def _set_routes(self, seen: Interface) -> None:
         try:

@@ -1,0 +1,63 @@
+"""The netlink socket under pressure: answers that are lost are never taken for consent; overruns still wake."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+
+from netns.places import Place
+
+from agent.kernel import events, messages
+from agent.kernel.channel import Channel
+from agent.kernel.namespaces import describe, entrance
+
+GONE = 4711
+
+
+def test_each_refusal_finds_its_request(host: Place) -> None:
+    with entrance(describe(host.path)) as inside, inside.channel() as channel:
+        requests = [messages.raise_link(GONE if n % 3 == 0 else 1) for n in range(200)]
+        answers = channel.transact(requests)
+    assert [answer.code if answer else 0 for answer in answers] == [
+        errno.ENODEV if n % 3 == 0 else 0 for n in range(200)
+    ]
+
+
+def test_kernels_own_words_are_kept(host: Place) -> None:
+    with entrance(describe(host.path)) as inside, inside.channel() as channel:
+        (answer,) = channel.transact([messages.add_vlan(GONE, "x", 10, 0)])
+    assert answer is not None
+    assert str(answer) != ""
+
+
+def test_lost_answers_are_no_consent(host: Place) -> None:
+    with entrance(describe(host.path)) as inside, inside.channel() as channel:
+        starve(channel)
+        answers = channel.transact([messages.raise_link(GONE)] * 64)
+        assert {answer.code if answer else 0 for answer in answers} == {errno.ENODEV, errno.ENOBUFS}
+        # The next ones are judged by their own answers.
+        assert channel.transact([messages.raise_link(1)]) == [None]
+
+
+def starve(channel: Channel) -> None:
+    """The smallest receive buffer the kernel grants."""
+    channel._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+
+
+async def test_overrun_wakes_and_listening_goes_on(host: Place) -> None:
+    with entrance(describe(host.path)) as inside, inside.entered():
+        subscription = events.subscribe()
+    subscription.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+    wakes = events.Wakes(subscription)
+    try:
+        for n in range(40):
+            host.ip("link", "add", f"b{n}", "type", "bridge")
+        assert await asyncio.wait_for(wakes.wait(), 5)
+        waiting = asyncio.ensure_future(wakes.wait())
+        for _ in range(3):  # the loop drains what is left
+            await asyncio.sleep(0)
+        host.ip("link", "delete", "b0")
+        assert await asyncio.wait_for(waiting, 5)
+    finally:
+        wakes.close()
