@@ -18,7 +18,10 @@ class Mode(enum.Enum):
 
 
 class Proxy:
-    """`async with Proxy(endpoint) as proxy:` forwards `proxy.endpoint` to `endpoint`."""
+    """`async with Proxy(endpoint) as proxy:` forwards `proxy.endpoint` to `endpoint`.
+
+    `cut_after` lists bytes of answers, each counted from the cut before, after which all connections are cut.
+    """
 
     def __init__(self, endpoint: str) -> None:
         host, port = endpoint.rsplit(":", 1)
@@ -29,7 +32,7 @@ class Proxy:
         self._passing = asyncio.Event()
         self._passing.set()
         self.swallowed = asyncio.Event()
-        self.cut_after: int | None = None
+        self.cut_after: list[int] = []
         self.cuts = 0
         self._mode = Mode.PASS
 
@@ -95,10 +98,10 @@ class Proxy:
                 if answers and self._mode is Mode.SWALLOW:
                     self.swallowed.set()
                     continue
-                if answers and self.cut_after is not None:
-                    self.cut_after -= len(data)
-                    if self.cut_after < 0:
-                        self.cut_after = None
+                if answers and self.cut_after:
+                    self.cut_after[0] -= len(data)
+                    if self.cut_after[0] < 0:
+                        self.cut_after.pop(0)
                         self.cut()
                         return
                 writer.write(data)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
@@ -98,8 +98,18 @@ class Endpoint:
     lease: stubs.LeaseAsyncStub
     maintenance: stubs.MaintenanceAsyncStub
     suspect: bool = False
-    problem: str = ""
+    detail: str = ""
+    cause: str = ""
     diagnosed: float = field(default=-_DIAGNOSE_EACH)
+
+    @property
+    def problem(self) -> str:
+        """Why it did not answer, "" while it does."""
+        return self.cause or self.detail
+
+    def answered(self) -> None:
+        """It is sound."""
+        self.suspect, self.detail, self.cause = False, "", ""
 
 
 def _options(settings: EtcdSettings) -> list[tuple[str, int | str]]:
@@ -186,7 +196,7 @@ class Ring:
 
     def suspect(self, endpoint: Endpoint, detail: str) -> None:
         """Leave `endpoint` out until it answers again."""
-        endpoint.problem = detail
+        endpoint.detail = detail
         self._diagnose(endpoint)
         if endpoint.suspect:
             return
@@ -212,7 +222,7 @@ class Ring:
         except TimeoutError:
             self.suspect(chosen, "no answer in time")
             raise Unknown(f"{chosen.name}: no answer in time") from None
-        chosen.suspect = False
+        chosen.answered()
         return answer
 
     def judge(self, endpoint: Endpoint, error: aio.AioRpcError) -> Refused | Unknown:
@@ -226,8 +236,17 @@ class Ring:
         self.suspect(endpoint, text)
         return Unknown(f"{endpoint.name}: {text}")
 
-    async def ask(self, method: Callable[[Endpoint], aio.UnaryUnaryMultiCallable[Q, A]], request: Q, what: str) -> A:
-        """A call that may be repeated without harm, until the deadline. Raises Refused or StoreUnavailable."""
+    async def ask(
+        self,
+        method: Callable[[Endpoint], aio.UnaryUnaryMultiCallable[Q, A]],
+        request: Q,
+        what: str,
+        exhausted: Callable[[], Awaitable[None]] | None = None,
+    ) -> A:
+        """A call that may be repeated without harm, until the deadline. Raises Refused or StoreUnavailable.
+
+        `exhausted` is called after an answer RESOURCE_EXHAUSTED; it may change the request, or raise.
+        """
         give_up = time.monotonic() + self.settings.deadline
         pause = 0.02
         while True:
@@ -235,8 +254,8 @@ class Ring:
             try:
                 return await self.call(method, request, max(0.05, min(self.settings.attempt, left)))
             except Unknown as unknown:
-                if unknown.full:
-                    await self.raise_if_full()
+                if unknown.full and exhausted:
+                    await exhausted()
                 if time.monotonic() + pause >= give_up:
                     raise self.unavailable(what) from None
             await asyncio.sleep(pause)
@@ -247,13 +266,17 @@ class Ring:
         seen = "; ".join(f"{e.name}: {e.problem}" for e in self.endpoints if e.problem) or "no answer in time"
         return StoreUnavailable(f"etcd did not answer {what} within {self.settings.deadline:g} s ({seen})")
 
-    async def raise_if_full(self) -> None:
-        """Raise STORE_NOSPACE when etcd has raised that alarm. RESOURCE_EXHAUSTED alone may mean other things."""
+    async def is_full(self) -> bool:
+        """Whether etcd has raised the alarm NOSPACE. RESOURCE_EXHAUSTED alone may mean other things."""
         try:
-            alarms = await self.call(lambda e: e.maintenance.Alarm, pb.AlarmRequest(action=pb.AlarmRequest.GET))
+            answer = await self.call(lambda e: e.maintenance.Alarm, pb.AlarmRequest(action=pb.AlarmRequest.GET))
         except (Unknown, Refused):
-            return
-        if any(alarm.alarm == pb.NOSPACE for alarm in alarms.alarms):
+            return False
+        return any(alarm.alarm == pb.NOSPACE for alarm in answer.alarms)
+
+    async def raise_if_full(self) -> None:
+        """Raise STORE_NOSPACE when etcd has raised that alarm."""
+        if await self.is_full():
             raise no_space()
 
     async def close(self) -> None:
@@ -277,10 +300,8 @@ class Ring:
         except Unknown:
             return
         except Refused as refused:
-            endpoint.problem = str(refused)
-        else:
-            endpoint.problem = ""
-        endpoint.suspect = False
+            endpoint.answered()
+            endpoint.detail = str(refused)
 
     def _diagnose(self, endpoint: Endpoint) -> None:
         now = time.monotonic()
@@ -294,8 +315,8 @@ class Ring:
     async def _explain(self, endpoint: Endpoint) -> None:
         s = self.settings
         cause = await diagnose(endpoint.name, s.ca, s.cert, s.key, s.server_name)
-        if cause and endpoint.suspect:
-            endpoint.problem = cause
+        if endpoint.suspect:
+            endpoint.cause = cause
 
 
 def no_space() -> TrunklineError:

@@ -203,7 +203,7 @@ class Committer:
                 self._refuse_waiting(refused.error("to take the lanes of this controller over"))
                 return
             except Unknown as unknown:
-                if unknown.full and await self._is_full():
+                if unknown.full and await self._ring.is_full():
                     self._refuse_waiting(no_space())
                     return
             await asyncio.sleep(pause)
@@ -274,7 +274,7 @@ class Committer:
             except Refused as refused:
                 error = self._refusal(refused)
             except Unknown as unknown:
-                if unknown.full and await self._is_full():
+                if unknown.full and await self._ring.is_full():
                     self._trouble = error = no_space()
             if error is not None and sent == 1:
                 return None, error
@@ -290,14 +290,6 @@ class Committer:
         if refused.code is grpc.StatusCode.NOT_FOUND:
             return Reload(f"a lease that a transaction hangs keys on is gone ({refused})")
         return refused.error("a transaction")
-
-    async def _is_full(self) -> bool:
-        request = pb.AlarmRequest(action=pb.AlarmRequest.GET)
-        try:
-            answer = await self._ring.call(lambda e: e.maintenance.Alarm, request)
-        except (Refused, Unknown):
-            return False
-        return any(alarm.alarm == pb.NOSPACE for alarm in answer.alarms)
 
     def _expire(self, ticket: Ticket) -> None:
         """The deadline of a caller is over: tell it, and let nothing new start before its lanes are settled."""

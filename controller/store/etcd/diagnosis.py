@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import ssl
 from pathlib import Path
 from typing import Final
@@ -33,7 +34,7 @@ async def diagnose(endpoint: str, ca: Path | None, cert: Path | None, key: Path 
     except TimeoutError:
         return "it takes no connection, or does not answer on one (frozen, or cut off)"
     except OSError as error:
-        return f"no connection ({error.strerror or error})"
+        return f"no connection ({_words(error)})"
     try:
         return await _after_handshake(reader, context is not None)
     finally:
@@ -41,6 +42,11 @@ async def diagnose(endpoint: str, ca: Path | None, cert: Path | None, key: Path 
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(_TIMEOUT):
                 await writer.wait_closed()
+
+
+def _words(error: OSError) -> str:
+    # asyncio puts a text of its own, with the address again, in place of the system's.
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
 
 
 def _context(ca: Path | None, cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
@@ -63,7 +69,7 @@ async def _after_handshake(reader: asyncio.StreamReader, tls: bool) -> str:
     except ssl.SSLError as error:
         return f"it does not accept our certificate ({error.reason})"
     except OSError as error:
-        return f"it ended the connection ({error.strerror or error})"
+        return f"it ended the connection ({_words(error)})"
     if data:
         return ""
     return "it ended the connection; is our certificate accepted there?" if tls else "it ended the connection"

@@ -21,7 +21,8 @@ from trunkline.etcd import rpc_pb2 as pb
 async def grant(ring: Ring, ttl: float) -> int:
     """A new lease. An attempt without an answer may leave a lease behind that nobody uses; it expires by itself."""
     try:
-        answer = await ring.ask(lambda e: e.lease.LeaseGrant, pb.LeaseGrantRequest(TTL=math.ceil(ttl)), "a lease")
+        request = pb.LeaseGrantRequest(TTL=math.ceil(ttl))
+        answer = await ring.ask(lambda e: e.lease.LeaseGrant, request, "a lease", ring.raise_if_full)
     except Refused as refused:
         raise refused.error("a lease") from None
     return answer.ID
@@ -71,5 +72,5 @@ async def _renew_once(ring: Ring, lease: int) -> int:
     if not isinstance(answer, pb.LeaseKeepAliveResponse):
         ring.suspect(endpoint, "it ended a renewal without an answer")
         raise Unknown(f"{endpoint.name}: no answer")
-    endpoint.suspect = False
+    endpoint.answered()
     return answer.TTL

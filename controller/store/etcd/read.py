@@ -51,8 +51,12 @@ async def _pages(ring: Ring, prefix: str, page: int) -> Listing:
     start = data + encode(prefix)
     request = pb.RangeRequest(key=start, range_end=prefix_end(start), limit=page)
     entries: list[Entry] = []
+
+    async def shrink() -> None:
+        request.limit = max(1, request.limit // 4)
+
     while True:
-        response = await ring.ask(lambda e: e.kv.Range, request, "a listing")
+        response = await ring.ask(lambda e: e.kv.Range, request, "a listing", shrink)
         entries.extend(entry(kv, len(data)) for kv in response.kvs)
         # All later pages are read at the revision of the first.
         request.revision = request.revision or response.header.revision

@@ -80,3 +80,10 @@ async def case(cluster: EtcdCluster | None) -> AsyncIterator[Case]:
 def store(case: Case) -> Store:
     """The store alone."""
     return case.store
+
+
+@pytest.fixture
+def lent(which: str, request: pytest.FixtureRequest) -> EtcdCluster:
+    """A shared cluster for a test that breaks only the way to it; `which` comes from the test's parameters."""
+    found: EtcdCluster = request.getfixturevalue(which)
+    return found
