@@ -318,7 +318,7 @@ async def test_a_replay_that_is_cut_loses_and_doubles_nothing(
             async with asyncio.timeout(40), contextlib.aclosing(store.watch("", start)) as watch:  # type: ignore[type-var]
                 async for changes in watch:
                     found.extend(changes.changes)
-                            if len(found) >= count:
+                    if len(found) >= count:
                         break
             assert proxy.cuts == len(cuts)
             assert len({change.key for change in found}) == count == len(found)
