@@ -47,7 +47,7 @@ from trunkline.v1 import (
 GRACE = 2.0
 """Seconds that calls under way get to end when the controller stops."""
 
-HEALTH_SECONDS = 0.5
+HEALTH_SECONDS = 0.1
 """How often the health service looks whether the store is followed."""
 
 _log = log.get("controller")
@@ -101,6 +101,10 @@ class App:
         if unix:
             _clear_socket(endpoint.removeprefix("unix:"))
         tls = self._config.server_tls()
+        # Asked of the kernel first: gRPC writes its own lines about a port in use and keeps the reason to itself.
+        problem = _why_not(endpoint)
+        if problem:
+            raise _cannot_listen(endpoint, problem)
         try:
             if tls is not None and not unix:
                 port = server.add_secure_port(endpoint, tls.credentials())
@@ -109,12 +113,7 @@ class App:
         except RuntimeError:
             port = 0
         if not port:
-            raise TrunklineError(
-                Reason.LISTEN_FAILED,
-                f"cannot listen on {endpoint}: {_why(endpoint)}",
-                "stop what uses it, or choose another with --listen",
-                address=endpoint,
-            )
+            raise _cannot_listen(endpoint, "the address cannot be bound")
         return endpoint if unix else f"{endpoint.rpartition(':')[0]}:{port}"
 
     async def _set_health(self, serving: bool) -> None:
@@ -158,25 +157,31 @@ def _clear_socket(path: str) -> None:
         probe.close()
 
 
-def _why(endpoint: str) -> str:
-    """What the kernel says of listening there; gRPC does not tell."""
-    family, address = socket.AF_UNIX, endpoint.removeprefix("unix:")
-    target: Any = address
-    if not endpoint.startswith("unix:"):
-        host, _, port = endpoint.rpartition(":")
-        host = host.strip("[]")
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        target = (host, int(port))
-    probe = socket.socket(family)
+def _why_not(endpoint: str) -> str:
+    """What the kernel says against listening there; empty when nothing."""
+    if endpoint.startswith("unix:"):
+        target = endpoint.removeprefix("unix:")
+        if not os.path.exists(target):
+            return "" if os.access(os.path.dirname(target), os.W_OK) else "the directory cannot be written to"
+        return "the socket is in use, or the path is something else"
+    host, _, port = endpoint.rpartition(":")
     try:
-        if family != socket.AF_UNIX:
+        family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(target)
+            probe.bind(address)
     except OSError as error:
         return error.strerror or str(error)
-    finally:
-        probe.close()
-    return "the address cannot be bound"
+    return ""
+
+
+def _cannot_listen(endpoint: str, problem: str) -> TrunklineError:
+    return TrunklineError(
+        Reason.LISTEN_FAILED,
+        f"cannot listen on {endpoint}: {problem}",
+        "stop what uses it, or choose another with --listen",
+        address=endpoint,
+    )
 
 
 async def open_store(config: Config, stack: AsyncExitStack) -> Store:

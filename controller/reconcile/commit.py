@@ -72,7 +72,7 @@ class Committer:
         """
         current = False
         for _ in range(tries):
-            snapshot = self._follower.snapshot
+            snapshot = await self._follower.loaded()
             try:
                 planned = plan(snapshot)
             except TrunklineError:
@@ -100,6 +100,7 @@ class Committer:
         answers: dict[int, T | TrunklineError] = {}
         left = list(range(len(plans)))
         current = False
+        await self._follower.loaded()
         for _ in range(tries):
             writing, waiting = self._plan_each(plans, left, answers, current)
             outcomes = await self._store.commit_many([planned.txn for _, planned in writing if planned.txn])

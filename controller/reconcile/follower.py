@@ -58,6 +58,13 @@ class Follower:
             raise StoreUnavailable(f"the store has not been read yet{self._because()}")
         return self._snapshot
 
+    async def loaded(self) -> Snapshot:
+        """The snapshot; while the store has not been read yet, waits a little for that, so that a request that meets
+        a starting replica is answered. StoreUnavailable when it is not read in time."""
+        if not self._snapshot.revision:
+            await self.reached(1)
+        return self._snapshot
+
     @property
     def level(self) -> bool:
         """The watch makes progress: the snapshot is at most some seconds old."""

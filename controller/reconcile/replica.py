@@ -89,7 +89,7 @@ class Replica:
                 return await self.committer.fresh(), 0.0
             except StoreUnavailable:
                 pass
-        return self.snapshot, self.follower.age
+        return await self.follower.loaded(), self.follower.age
 
     @contextmanager
     def subscribed(self) -> Iterator[Subscription]:

@@ -1,0 +1,192 @@
+"""Sessions: who may open one, who loses it, what a slow or a dead host costs the others."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from contract.controller.rig import PENDING, READY, SECONDS, WAITING, Rig, refused, running
+from grpc import aio
+
+from controller.config import TlsTable
+from controller.state import keys
+from controller.state.txn import Delete, Txn, Unchanged
+from controller.store.memory import MemoryStore
+from trunkline import pki
+from trunkline.agent.v1 import session_pb2, session_pb2_grpc
+from trunkline.errors import Reason
+from trunkline.rpc import channel, from_rpc_error
+from trunkline.tls import ClientTls
+from trunkline.v1 import fabric_pb2, fabric_pb2_grpc, host_pb2
+
+
+async def test_wrong_protocol_and_malformed_hello(rig: Rig) -> None:
+    with refused(Reason.PROTOCOL_VERSION, "docker1", "99"):
+        await rig.agent("docker1", protocol=99).start()
+    with refused(Reason.INVALID_NAME, "no spaces here"):
+        await rig.agent("no spaces here").start()
+    stub = session_pb2_grpc.SessionServiceStub(rig.channel)
+    with refused(Reason.INVALID_ARGUMENT, "hello"):
+        call = stub.Connect(timeout=SECONDS)
+        await call.write(session_pb2.ConnectRequest(observation=session_pb2.Observation()))
+        await call.read()
+    listed = await rig.hosts.ListHosts(host_pb2.ListHostsRequest(), timeout=SECONDS)
+    assert list(listed.hosts) == []
+
+
+async def test_another_machine_under_a_known_name(rig: Rig) -> None:
+    first = await rig.agent("docker1", machine_id="aaaa").start()
+    with refused(Reason.HOST_MACHINE_MISMATCH, "docker1", "aaaa", "bbbb"):
+        await rig.agent("docker1", machine_id="bbbb").start()
+    assert first.error is None, "the first machine keeps its session"
+
+
+async def test_newer_session_takes_over(rig: Rig) -> None:
+    old = await rig.agent("docker1").start()
+    new = await rig.agent("docker1").start()
+    await old.until(lambda: old.error is not None)
+    assert old.error is not None
+    assert from_rpc_error(old.error).reason is Reason.SESSION_SUPERSEDED
+    assert new.welcome is not None
+    await rig.create()
+    await rig.attach("docker1", "web")
+    await rig.until_phase("docker1", "web/blue", READY)
+    assert "web/blue" in new.links
+    assert "web/blue" not in old.links
+
+
+async def test_another_replica_takes_over(rig: Rig, memory: MemoryStore) -> None:
+    old = await rig.agent("docker1").start()
+    async with running(memory, "c2") as other:
+        new = await other.agent("docker1").start()
+        await old.until(lambda: old.error is not None)
+        assert old.error is not None
+        error = from_rpc_error(old.error)
+        assert (error.reason, "c2" in error.message) == (Reason.SESSION_SUPERSEDED, True)
+        assert new.error is None
+        # Either replica takes the request; the one that holds the session pushes and settles.
+        await rig.create()
+        await rig.attach("docker1", "web")
+        await rig.until_phase("docker1", "web/blue", READY)
+        assert "web/blue" in new.links
+
+
+async def test_closed_session_shows_at_once(rig: Rig) -> None:
+    agent = await rig.agent("docker1").start()
+    await rig.until_host("docker1", lambda seen: seen.host.connected and seen.host.replica == "c1")
+    await agent.stop()
+    await rig.until_host("docker1", lambda seen: not seen.host.connected)
+    await agent.start()
+    await rig.until_host("docker1", lambda seen: seen.host.connected)
+
+
+async def test_session_record_that_vanished_ends_the_session(rig: Rig, memory: MemoryStore) -> None:
+    agent = await rig.agent("docker1").start()
+    assert agent.welcome is not None
+    key = keys.session("docker1")
+    await memory.commit(Txn((Unchanged(key, agent.welcome.session),), (Delete(key),)))
+    await agent.until(lambda: agent.error is not None)
+    await agent.start()
+    await rig.until_host("docker1", lambda seen: seen.host.connected)
+
+
+async def test_observation_of_another_session_is_not_believed(rig: Rig) -> None:
+    agent = await rig.agent("docker1", frozen=True).start()
+    assert agent.welcome is not None
+    await rig.create()
+    await rig.attach("docker1", "web")
+    await agent.until(lambda: agent.desired is not None and len(agent.desired.attachments) == 1)
+    number, agent.welcome.session = agent.welcome.session, agent.welcome.session - 1
+    agent.converge()
+    agent.welcome.session = number
+    # A later message on the same stream has been read once this question is answered.
+    agent.containers["other"] = "stopped"
+    agent.frozen = False
+    with refused(Reason.CONTAINER_NOT_RUNNING):
+        await rig.attach("docker1", "other", check_target=True)
+    seen = await rig.until_attachment("docker1", "web/blue", lambda _: True)
+    assert seen.attachment.phase == PENDING
+    agent.observe()
+    await rig.until_phase("docker1", "web/blue", READY)
+
+
+async def test_waiting_target_and_its_return(rig: Rig) -> None:
+    agent = await rig.agent("docker1", containers={"web": "stopped"}).start()
+    await rig.create()
+    await rig.attach("docker1", "web")
+    waiting = await rig.until_phase("docker1", "web/blue", WAITING)
+    assert waiting.reason == "CONTAINER_NOT_RUNNING"
+    agent.containers["web"] = "running"
+    agent.converge()
+    ready = await rig.until_phase("docker1", "web/blue", READY)
+    assert ready.mac == waiting.mac
+
+
+async def test_pushes_are_merged_and_a_slow_host_costs_nobody(rig: Rig) -> None:
+    slow = await rig.agent("docker1", frozen=True).start()
+    await rig.agent("docker2").start()
+    await rig.create()
+    await asyncio.gather(*(rig.attach("docker1", f"c{n}") for n in range(100)))
+    await rig.attach("docker2", "web")
+    await rig.until_phase("docker2", "web/blue", READY)
+    await slow.until(lambda: slow.desired is not None and len(slow.desired.attachments) == 100)
+    assert slow.pushes < 50, "changes that come together are pushed together"
+
+
+async def test_host_that_does_not_answer_delays_only_its_own_question(rig: Rig) -> None:
+    await rig.agent("docker1", frozen=True).start()
+    await rig.agent("docker2", containers={"web": "running"}).start()
+    await rig.create()
+    asked = asyncio.create_task(rig.attach("docker1", "web", check_target=True))
+    answered = await rig.attach("docker2", "web", check_target=True)
+    assert not asked.done()
+    assert list(answered.warnings) == []
+    late = await asked
+    assert any("did not answer" in warning for warning in late.warnings)
+
+
+async def test_host_that_has_seen_more_than_the_store(rig: Rig) -> None:
+    epoch = rig.app.replica.snapshot.epoch
+    with refused(Reason.STORE_BEHIND, "docker1", "999999"):
+        await rig.agent("docker1", epoch=epoch, revision=999_999).start()
+    await rig.agent("docker1", epoch="another", revision=999_999).start()
+
+
+async def test_registering_many_at_once(rig: Rig) -> None:
+    agents = [rig.agent(f"host{n}") for n in range(40)]
+    await asyncio.gather(*(agent.start() for agent in agents))
+    listed = await rig.hosts.ListHosts(host_pb2.ListHostsRequest(), timeout=SECONDS)
+    assert len(listed.hosts) == 40
+    assert len({host.number for host in listed.hosts}) == 40
+    await rig.lawful()
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Path:
+    pki.make_ca(tmp_path / "pki")
+    return tmp_path / "pki"
+
+
+async def test_certificates_decide_who_may_do_what(memory: MemoryStore, authority: Path) -> None:
+    cert, key = pki.issue(authority, "controller:c1", ["127.0.0.1", "localhost"])
+    ca = authority / "ca.crt"
+    async with running(memory, tls=TlsTable(ca, cert, key)) as rig:
+
+        def dial(identity: str) -> aio.Channel:
+            mine, secret = pki.issue(authority, identity, [])
+            return channel(rig.endpoint, ClientTls(ca, mine, secret))
+
+        async with dial("operator:ann") as operator, dial("host:docker1") as host:
+            ping = fabric_pb2.PingRequest()
+            answer = await fabric_pb2_grpc.FabricServiceStub(operator).Ping(ping, timeout=SECONDS)
+            assert answer.replica == "c1"
+            with refused(Reason.NOT_PERMITTED, "host:docker1"):
+                await fabric_pb2_grpc.FabricServiceStub(host).Ping(ping, timeout=SECONDS)
+            agent = await rig.agent("docker1", channel=host).start()
+            assert agent.welcome is not None
+            with refused(Reason.HOST_IDENTITY, "host:docker1", "docker2"):
+                await rig.agent("docker2", channel=host).start()
+            with refused(Reason.NOT_PERMITTED, "operator:ann"):
+                await rig.agent("docker3", channel=operator).start()
+            await agent.stop()
