@@ -76,8 +76,7 @@ class Announcer:
             if not all(opened.send(frame) for frame in told):
                 raise OSError(f"the queue of {wanted.ifname} had no room")
         except (OSError, TrunklineError) as error:
-            opened.close()
-            self._slots.release()
+            await self._close(opened)
             return Verdict(error=str(error))
         task = asyncio.create_task(self._second(opened, told))
         self._later.add(task)
@@ -92,5 +91,8 @@ class Announcer:
         except OSError:
             pass  # the first time was heard or not; an interface that is gone has nothing left to say
         finally:
-            link.close()
-            self._slots.release()
+            await self._close(link)
+
+    async def _close(self, link: PacketSocket) -> None:
+        await asyncio.wrap_future(link.close())
+        self._slots.release()

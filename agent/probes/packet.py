@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,6 +33,7 @@ _BUFFER: Final = 4 << 20
 _FRAME: Final = 65536
 _BULK: Final = 256
 
+_closers: Final = ThreadPoolExecutor(32, "close")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -137,6 +139,7 @@ class PacketSocket:
         """Frames that found no room since the last call: silence proves nothing then."""
         return int(struct.unpack("@II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))[1])
 
-    def close(self) -> None:
-        """Close. Idempotent."""
-        self._socket.close()
+    def close(self) -> Future[None]:
+        """Close, in another thread: the kernel makes whoever closes a packet socket wait until no processor can be
+        using it (synchronize_net in packet_release, some 15 ms), and those who wait at one time share the wait."""
+        return _closers.submit(self._socket.close)

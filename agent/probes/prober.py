@@ -25,14 +25,20 @@ class ChildProber:
     """Adapter of `agent.ports.Prober`. Nothing here imports scapy: the child does, once, when it starts.
 
     `siblings` makes the interface a check is made from. `command` starts the child; the number of its socket is
-    appended. `start` may be called ahead, so that the first probe does not wait for the child to load.
+    appended. A child that is silent `grace` seconds past its time is killed. `start` may be called ahead, so that the
+    first probe does not wait for the child to load.
     """
 
     def __init__(
-        self, siblings: SiblingFactory, command: Sequence[str] = COMMAND, backoff: Backoff | None = None
+        self,
+        siblings: SiblingFactory,
+        command: Sequence[str] = COMMAND,
+        backoff: Backoff | None = None,
+        grace: float = GRACE,
     ) -> None:
         self._siblings = Siblings(siblings)
         self._supervisor = Supervisor(command, backoff)
+        self._grace = grace
         self._lingering: set[asyncio.Task[None]] = set()
 
     @property
@@ -79,7 +85,7 @@ class ChildProber:
                 f"no interface to probe network {plan.network} from on {plan.host}: {error.message}", error.remedy
             ) from error
         stack.push_async_callback(self._siblings.give_back, plan)
-        limit = plan.timeout + GRACE + EACH * (len(plan.addresses) + len(plan.peers))
+        limit = plan.timeout + self._grace + EACH * (len(plan.addresses) + len(plan.peers))
         call = await stack.enter_async_context(
             self._supervisor.call(lambda number: messages.Run(number, plan, index), limit)
         )
@@ -129,7 +135,7 @@ class ChildProber:
         if not count:
             return []
         try:
-            async with self._supervisor.call(make, GRACE + EACH * count) as call:
+            async with self._supervisor.call(make, self._grace + EACH * count) as call:
                 report = await call.next()
         except TrunklineError as error:
             return [error] * count

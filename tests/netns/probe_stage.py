@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
 from netns.places import Place, Places
@@ -20,6 +21,59 @@ PARENT = "p0"
 INSIDE = "tl0"
 
 _SEND = "import socket,sys;a=sys.argv[1];socket.socket(10 if ':' in a else 2,2).sendto(b'x',(a,9))"
+
+
+_CAPTURE = """
+import socket, sys
+s = socket.socket(17, 3, socket.htons(3)); s.bind((sys.argv[1], 3)); print("ready", flush=True)
+while True:
+    frame, (_, _, kind, _, _) = s.recvfrom(65536)
+    print(kind, frame.hex(), flush=True)
+"""
+
+_INJECT = """
+import socket, sys
+s = socket.socket(17, 3, 0); s.bind((sys.argv[1], 0))
+frames = [bytes.fromhex(line) for line in sys.stdin.read().split()]
+for _ in range(int(sys.argv[2])):
+    for frame in frames:
+        try:
+            s.send(frame)
+        except OSError as error:
+            if error.errno != 105:
+                raise
+"""
+
+
+@contextlib.asynccontextmanager
+async def capture(place: Place, link: str) -> AsyncIterator[asyncio.Queue[tuple[bool, bytes]]]:
+    """Frames on a link as (sent by this namespace, frame), by a packet socket of its own, tags not told."""
+    command = ("nsenter", f"--net={place.path}", sys.executable, "-c", _CAPTURE, link)
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    seen: asyncio.Queue[tuple[bool, bytes]] = asyncio.Queue()
+
+    async def read(stream: asyncio.StreamReader) -> None:
+        while line := await stream.readline():
+            kind, frame = line.split()
+            seen.put_nowait((kind == b"4", bytes.fromhex(frame.decode())))
+
+    assert await process.stdout.readline() == b"ready\n"
+    reading = asyncio.create_task(read(process.stdout))
+    try:
+        yield seen
+    finally:
+        process.kill()
+        await process.wait()
+        await reading
+
+
+async def inject(place: Place, link: str, frames: Iterable[bytes], times: int = 1) -> None:
+    """Send raw frames from a link."""
+    command = ("nsenter", f"--net={place.path}", sys.executable, "-c", _INJECT, link, str(times))
+    process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
+    await process.communicate("\n".join(frame.hex() for frame in frames).encode())
+    assert process.returncode == 0
 
 
 class IpSiblings:
@@ -96,7 +150,7 @@ class RealStage:
         self.wire.ip("link", "set", name, "master", "br0", "up")
         siblings = IpSiblings(place)
         command = ("nsenter", f"--net={place.path}", sys.executable, "-P", "-m", "agent.probes")
-        prober = ChildProber(siblings, command, Backoff(0.01, 0.05))
+        prober = ChildProber(siblings, command, Backoff(0.01, 0.05), grace=2.0)
         return _Host(place, siblings, prober, index_of(place, PARENT))
 
     async def ready(self) -> None:
