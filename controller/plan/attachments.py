@@ -284,9 +284,8 @@ def removal(
     record = stored.value
     me = holding_key(record.host, record.name)
     key = keys.attachment(record.host, record.name)
-    ops: list[Op] = [Delete(key)]
-    if (record.host, record.name) in snapshot.attachment_status:
-        ops.append(Delete(keys.attachment_status(record.host, record.name)))
+    # A status may have been written since the snapshot, and no guard sees it; deleting an absent key is no error.
+    ops: list[Op] = [Delete(key), Delete(keys.attachment_status(record.host, record.name))]
     if record.mac_claimed and record.mac in snapshot.macs and snapshot.macs[record.mac].value.holder == me:
         ops.append(Delete(keys.mac(record.mac)))
     network = snapshot.networks.get(record.network)
@@ -310,7 +309,7 @@ def finish_detach(
     snapshot: Snapshot, host: str, name: str, now_ms: int, lease: int, observed_revision: int
 ) -> Txn | None:
     """The transaction that lets a detaching attachment go after `settle` found it gone in an observation at
-    `observed_revision`; None when there is nothing to let go. `lease` must live `addresses.keep_seconds` of its network.
+    `observed_revision`; None when there is nothing to let go. `lease` lives `addresses.keep_seconds` of its network.
 
     Guarded by the attachment itself, so a second call, or one planned before a change, does nothing. An attachment of
     the same name that was made, or marked, after that observation is another matter: it was not seen gone (law 6)."""
