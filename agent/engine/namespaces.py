@@ -110,7 +110,8 @@ def everywhere() -> list[Namespace]:
 
 
 def _of_processes() -> list[str]:
-    return [f"/proc/{name}/ns/net" for name in os.listdir(_PROC) if name.isdecimal()]
+    # The first process is the host's own, and a security module may hide it even from root.
+    return [f"/proc/{name}/ns/net" for name in os.listdir(_PROC) if name.isdecimal() and name != "1"]
 
 
 def _held() -> list[str]:

@@ -65,9 +65,9 @@ class Places:
 
     _made: list[Place] = field(default_factory=list)
 
-    def new(self) -> Place:
-        """A fresh namespace, its name unique on this machine."""
-        place = Place(f"tlt{os.getpid()}n{next(_numbers)}")
+    def new(self, name: str = "") -> Place:
+        """A fresh namespace, its name unique on this machine unless one is given."""
+        place = Place(name or f"tlt{os.getpid()}n{next(_numbers)}")
         ip("netns", "add", place.name)
         self._made.append(place)
         return place

@@ -1,0 +1,204 @@
+"""The real agent on a real kernel: untagged networks, namespaces as targets, a controller that speaks real gRPC."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fakes.controller import FakeController, attachment, network
+from netns.agents import AgentProcess
+from netns.places import Place, Places
+from oracle.links import addresses as seen_addresses
+from oracle.links import links as seen_links
+
+from trunkline.model import (
+    Desired,
+    HostAttachment,
+    HostNetwork,
+    Observation,
+    Phase,
+    Prefix,
+    Target,
+    TargetKind,
+)
+
+BLUE = HostNetwork(
+    "blue", 1, "default", 0, prefixes=(Prefix("20.0.0.0/24", "20.0.0.1"),), probe_mac="06:01:00:00:00:01"
+)
+
+
+def attached(place: Place, number: int = 17, **more: object) -> HostAttachment:
+    wanted = HostAttachment(
+        f"{place.name}/blue",
+        "blue",
+        Target(TargetKind.NETNS, place.path),
+        f"06:01:14:00:00:{number:02x}",
+        (f"20.0.0.{number}/24",),
+    )
+    return replace(wanted, **more)  # type: ignore[arg-type]
+
+
+def desired(revision: int, *attachments: HostAttachment, epoch: str = "e1") -> Desired:
+    return Desired(epoch, revision, (BLUE,), attachments)
+
+
+def in_phase(name: str, phase: Phase, revision: int = 0) -> Callable[[Observation], bool]:
+    def holds(seen: Observation) -> bool:
+        one = attachment(seen, name)
+        return one is not None and one.phase is phase and seen.revision >= revision
+
+    return holds
+
+
+def gone(name: str) -> Callable[[Observation], bool]:
+    return lambda seen: seen.complete and attachment(seen, name) is None
+
+
+@pytest.fixture
+async def controller(tmp_path: Path) -> AsyncIterator[FakeController]:
+    made = FakeController(tmp_path / "controller.sock")
+    await made.start()
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+async def agent(host: Place, tmp_path: Path, controller: FakeController) -> AsyncIterator[AgentProcess]:
+    made = AgentProcess(host, tmp_path, [controller.endpoint])
+    yield made
+    await made.stop()
+
+
+async def test_attach_and_detach(agent: AgentProcess, controller: FakeController, target: Place) -> None:
+    wanted = attached(target, gateways=("20.0.0.1",), default_route=True)
+    controller.want(desired(5, wanted))
+    await agent.start()
+    seen = await controller.observed(in_phase(wanted.name, Phase.READY))
+    ready = attachment(seen, wanted.name)
+    assert ready is not None
+    assert (ready.ifname, ready.mac, ready.addresses, ready.present) == ("tl0", wanted.mac, wanted.addresses, True)
+    assert ready.target_id == target.identity
+    assert (seen.revision, seen.epoch, seen.session, seen.complete) == (5, "e1", 1, True)
+    blue = network(seen, "blue")
+    assert blue is not None
+    assert (blue.phase, blue.link, blue.owned, blue.mtu) == (Phase.READY, "up0", False, 1500)
+    shown = seen_links(target.name)["tl0"]
+    assert (shown.mac, shown.alias, shown.up) == (wanted.mac, f"trunkline:attachment:{wanted.name}", True)
+    assert "default via 20.0.0.1" in target.ip("route")
+
+    controller.want(desired(6))
+    await controller.observed(gone(wanted.name))
+    assert "tl0" not in seen_links(target.name)
+
+
+async def test_drift_is_repaired(agent: AgentProcess, controller: FakeController, target: Place) -> None:
+    wanted = attached(target)
+    controller.want(desired(5, wanted))
+    await agent.start()
+    await controller.observed(in_phase(wanted.name, Phase.READY))
+    mark = f"trunkline:attachment:{wanted.name}"
+    for damage in (
+        ["addr", "flush", "dev", "tl0"],
+        ["link", "set", "tl0", "down"],
+        ["link", "set", "tl0", "mtu", "1400"],
+        ["addr", "add", "20.0.0.99/24", "dev", "tl0"],
+        ["link", "del", "tl0"],
+    ):
+        target.ip(*damage)
+        await until_repaired(controller, target, mark, wanted)
+
+
+async def until_repaired(controller: FakeController, target: Place, mark: str, wanted: HostAttachment) -> None:
+    """Until the host itself shows the interface as wanted; looked at whenever the agent reports."""
+
+    def whole() -> bool:
+        shown = seen_links(target.name).get("tl0")
+        own = {one.address for one in seen_addresses(target.name) if one.ifname == "tl0" and one.scope == "global"}
+        return bool(
+            shown and (shown.mac, shown.alias, shown.up, shown.mtu) == (wanted.mac, mark, True, 1500)
+        ) and own == set(wanted.addresses)
+
+    await controller.until(whole)
+
+
+async def test_a_foreign_address_outside_the_prefix_is_left_alone(
+    agent: AgentProcess, controller: FakeController, target: Place
+) -> None:
+    wanted = attached(target)
+    controller.want(desired(5, wanted))
+    await agent.start()
+    await controller.observed(in_phase(wanted.name, Phase.READY))
+    target.ip("addr", "add", "192.168.7.7/32", "dev", "tl0")
+    count = len(controller.observations)
+    await controller.observed(in_phase(wanted.name, Phase.READY), after=count + 1)
+    assert any(one.address == "192.168.7.7/32" for one in seen_addresses(target.name))
+
+
+async def test_target_made_anew(agent: AgentProcess, controller: FakeController, target: Place, places: Places) -> None:
+    wanted = attached(target)
+    controller.want(desired(5, wanted))
+    await agent.start()
+    await controller.observed(in_phase(wanted.name, Phase.READY))
+    count = len(controller.observations)
+    path = target.path
+    places.remove(target)
+    await controller.observed(in_phase(wanted.name, Phase.WAITING), after=count)
+    again = places.new(target.name)
+    assert again.path == path
+    seen = await controller.observed(in_phase(wanted.name, Phase.READY), after=count)
+    one = attachment(seen, wanted.name)
+    assert one is not None
+    assert (one.mac, one.addresses, one.target_id) == (wanted.mac, wanted.addresses, again.identity)
+
+
+async def test_one_that_cannot_be_had_harms_no_other(
+    agent: AgentProcess, controller: FakeController, target: Place, places: Places
+) -> None:
+    other = places.new()
+    other.veth("eth7", "eth8")
+    good = attached(target, 17)
+    taken = attached(other, 18, ifname="eth7")
+    missing = replace(attached(other, 19), name="h1/nobody", target=Target(TargetKind.NETNS, "/run/netns/nobody-here"))
+    on_host = replace(attached(other, 20), name="h1/self", target=Target(TargetKind.NETNS, agent.place.path))
+    lost = replace(attached(other, 21), name="h1/lost", network="red")
+    controller.want(desired(5, taken, missing, good, on_host, lost))
+    await agent.start()
+    seen = await controller.observed(in_phase(good.name, Phase.READY))
+    verdicts = {one.name: (one.phase, one.reason) for one in seen.attachments if one.name != good.name}
+    assert verdicts == {
+        taken.name: (Phase.FAILED, "IFNAME_TAKEN"),
+        "h1/nobody": (Phase.WAITING, "NETNS_NOT_FOUND"),
+        "h1/self": (Phase.FAILED, "NETNS_IS_HOST"),
+        "h1/lost": (Phase.FAILED, "NETWORK_NOT_FOUND"),
+    }
+
+
+async def test_killed_and_started_again(
+    agent: AgentProcess, controller: FakeController, target: Place, places: Places
+) -> None:
+    crowd = [places.new() for _ in range(6)]
+    wanted = [attached(place, 30 + n) for n, place in enumerate(crowd)]
+    first = attached(target)
+    controller.want(desired(5, first))
+    await agent.start()
+    await controller.observed(in_phase(first.name, Phase.READY))
+    before = seen_links(target.name)["tl0"].index
+    controller.want(desired(6, first, *wanted))
+    await controller.observed(lambda seen: seen.revision == 6)
+    await agent.stop(signal.SIGKILL)
+    assert seen_links(target.name)["tl0"].index == before
+
+    count = len(controller.observations)
+    controller.want(desired(7, first, *wanted[:3]))
+    await agent.start()
+    seen = await controller.observed(
+        lambda seen: seen.revision == 7 and all(one.phase is Phase.READY for one in seen.attachments), after=count
+    )
+    assert {one.name for one in seen.attachments} == {first.name, *(one.name for one in wanted[:3])}
+    assert seen_links(target.name)["tl0"].index == before
+    assert all("tl0" not in seen_links(place.name) for place in crowd[3:])
+    assert await agent.stop() == 0
+    assert seen_links(target.name)["tl0"].index == before
