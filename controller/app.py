@@ -9,7 +9,6 @@ import signal
 import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from typing import Any
 
 from grpc import aio
 from grpc_health.v1 import health as grpc_health

@@ -1,4 +1,4 @@
-"""Bad input that the controller decides on: each refused with its reason, the object and a remedy, nothing half-done."""
+"""Bad input that the controller decides on: refused with its reason, the object and a remedy, nothing half-done."""
 
 from __future__ import annotations
 
