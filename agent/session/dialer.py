@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -103,21 +104,11 @@ class Session:
     async def _serve(self, endpoint: str, channel: aio.Channel) -> None:
         stub = session_pb2_grpc.SessionServiceStub(channel)
         call: _Call = stub.Connect()
-        try:
-            async with asyncio.timeout(WELCOME_SECONDS):
-                hello = hello_to_pb(await self._facts())
-                await call.write(session_pb2.ConnectRequest(hello=hello))
-                first = await call.read()
-        except TimeoutError:
-            call.cancel()
-            raise TrunklineError(Reason.CONTROLLER_UNREACHABLE, f"{endpoint} does not answer") from None
-        if not isinstance(first, session_pb2.ConnectResponse) or not first.HasField("welcome"):
-            await _raise_status(call)
-            raise TrunklineError(Reason.PROTOCOL_VERSION, f"{endpoint} did not welcome this host")
-        self._log.info("session", controller=endpoint, replica=first.welcome.replica, number=first.welcome.session)
+        welcome = await self._greet(endpoint, call)
+        self._log.info("session", controller=endpoint, replica=welcome.replica, number=welcome.session)
         self._said.clear()
         self._outbox.begin()
-        tasks = {asyncio.create_task(self._send(call, first.welcome.session))}
+        tasks = {asyncio.create_task(self._send(call, welcome.session))}
         try:
             await self._receive(call, tasks)
         finally:
@@ -126,6 +117,30 @@ class Session:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         await _raise_status(call)
+
+    async def _greet(self, endpoint: str, call: _Call) -> session_pb2.Welcome:
+        """Say hello; what the controller answers. Raises why it does not."""
+        first: Any = None
+        try:
+            async with asyncio.timeout(WELCOME_SECONDS):
+                hello = hello_to_pb(await self._facts())
+                # InvalidStateError: the call ended before the hello was written; its status says why.
+                with contextlib.suppress(asyncio.InvalidStateError):
+                    await call.write(session_pb2.ConnectRequest(hello=hello))
+                    first = await call.read()
+        except TimeoutError:
+            call.cancel()
+            raise TrunklineError(
+                Reason.CONTROLLER_UNREACHABLE, f"{endpoint} does not answer", "check the controller and the path to it"
+            ) from None
+        if isinstance(first, session_pb2.ConnectResponse) and first.HasField("welcome"):
+            return first.welcome
+        await _raise_status(call)
+        raise TrunklineError(
+            Reason.PROTOCOL_VERSION,
+            f"{endpoint} did not welcome this host",
+            "use an agent and a controller of one release",
+        )
 
     async def _send(self, call: _Call, session: int) -> None:
         while True:

@@ -57,8 +57,7 @@ class AgentProcess:
         (self.directory / "machine-id").write_text("0123456789abcdef0123456789abcdef\n")
 
     def argv(self, *words: str) -> list[str]:
-        argv = ["ip", "netns", "exec", self.place.name, PYTHON, "-m", "agent", "--config", str(self.config), *words]
-        return argv
+        return ["ip", "netns", "exec", self.place.name, PYTHON, "-m", "agent", "--config", str(self.config), *words]
 
     async def start(self) -> None:
         self.write_config()

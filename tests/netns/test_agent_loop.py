@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -202,3 +203,133 @@ async def test_killed_and_started_again(
     assert all("tl0" not in seen_links(place.name) for place in crowd[3:])
     assert await agent.stop() == 0
     assert seen_links(target.name)["tl0"].index == before
+
+
+async def test_boot_from_the_spool_with_a_conflict(
+    agent: AgentProcess, controller: FakeController, target: Place, places: Places
+) -> None:
+    """No controller in sight, the interfaces gone as after a boot: what nobody else answers for comes up by itself,
+    what somebody answers for stays down until he is gone."""
+    second = places.new()
+    free, taken = attached(target, 17), attached(second, 18)
+    controller.want(desired(5, free, taken))
+    await agent.start()
+    await controller.observed(
+        lambda seen: in_phase(free.name, Phase.READY)(seen) and in_phase(taken.name, Phase.READY)(seen)
+    )
+    await agent.stop()
+    await controller.stop()
+    for place in (target, second):
+        place.ip("link", "del", "tl0")
+    stranger = places.new()
+    agent.place.ip("link", "set", "wire", "netns", stranger.name)
+    stranger.ip("link", "set", "wire", "up")
+    stranger.ip("addr", "add", "20.0.0.18/24", "dev", "wire")
+    mac = seen_links(stranger.name)["wire"].mac
+
+    await agent.start()
+    await until(lambda: "tl0" in seen_links(target.name))
+    await controller.start()
+    seen = await controller.observed(in_phase(taken.name, Phase.FAILED))
+    one = attachment(seen, taken.name)
+    assert one is not None
+    assert (one.reason, one.present) == ("ADDRESS_CONFLICT", False)
+    assert mac in one.message
+    assert controller.hellos[-1].revision == 5
+    assert "tl0" not in seen_links(second.name)
+
+    stranger.ip("addr", "flush", "dev", "wire")
+    await controller.observed(in_phase(taken.name, Phase.READY), timeout=30, after=len(controller.observations))
+
+
+async def test_a_renewed_history_removes_nothing_until_accepted(
+    agent: AgentProcess, controller: FakeController, target: Place
+) -> None:
+    wanted = attached(target)
+    controller.want(desired(5, wanted))
+    await agent.start()
+    await controller.observed(in_phase(wanted.name, Phase.READY))
+    controller.want(desired(2, epoch="e2"))
+    seen = await controller.observed(lambda seen: seen.epoch == "e2")
+    one = attachment(seen, wanted.name)
+    assert one is not None
+    assert (one.present, one.reason) == (True, "EPOCH_CHANGED")
+    assert [problem.reason for problem in seen.problems] == ["EPOCH_CHANGED"]
+    assert agent.run("accept-epoch").returncode == 0
+    seen = await controller.observed(lambda seen: seen.epoch == "e2" and gone(wanted.name)(seen))
+    assert not seen.problems
+    assert "tl0" not in seen_links(target.name)
+
+
+async def test_an_older_revision_is_ignored_and_reported(
+    agent: AgentProcess, controller: FakeController, target: Place
+) -> None:
+    wanted = attached(target)
+    controller.want(desired(5, wanted))
+    await agent.start()
+    await controller.observed(in_phase(wanted.name, Phase.READY))
+    controller.want(desired(4))
+    seen = await controller.observed(lambda seen: any(problem.reason == "REVISION_OLD" for problem in seen.problems))
+    assert in_phase(wanted.name, Phase.READY)(seen)
+    assert seen.revision == 5
+
+
+async def test_promiscuous_mode_is_set_and_taken_back(
+    agent: AgentProcess, controller: FakeController, target: Place
+) -> None:
+    agent.promiscuous = True
+    controller.want(desired(5, attached(target)))
+    await agent.start()
+    await controller.observed(in_phase(attached(target).name, Phase.READY))
+    assert seen_links(agent.place.name)["up0"].promiscuous
+    assert await agent.stop() == 0
+    agent.promiscuous = False
+    await agent.start()
+    await until(lambda: not seen_links(agent.place.name)["up0"].promiscuous)
+
+
+async def test_cleanup_takes_back_what_was_made_and_nothing_else(
+    agent: AgentProcess, controller: FakeController, target: Place
+) -> None:
+    agent.place.ip("link", "set", "up0", "down")
+    agent.promiscuous = True
+    wanted = attached(target)
+    controller.want(desired(5, wanted))
+    await agent.start()
+    await controller.observed(in_phase(wanted.name, Phase.READY))
+    assert "another agent works" in agent.run("cleanup").stderr
+    assert await agent.stop() == 0
+    done = agent.run("cleanup")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "tl0" in seen_links(target.name)
+    assert not seen_links(agent.place.name)["up0"].promiscuous
+    done = agent.run("cleanup", "--attachments")
+    assert f"removed interface tl0 in {target.path}" in done.stdout
+    assert "tl0" not in seen_links(target.name)
+
+
+async def test_the_next_controller_is_dialled(
+    host: Place, tmp_path: Path, target: Place, controller: FakeController
+) -> None:
+    second = FakeController(tmp_path / "second.sock")
+    await second.start()
+    agent = AgentProcess(host, tmp_path, [controller.endpoint, second.endpoint])
+    wanted = attached(target)
+    for one in (controller, second):
+        one.want(desired(5, wanted))
+    try:
+        await agent.start()
+        await controller.observed(in_phase(wanted.name, Phase.READY))
+        await controller.stop()
+        await second.observed(in_phase(wanted.name, Phase.READY))
+        assert second.hellos[0].revision == 5
+    finally:
+        await agent.stop()
+        await second.stop()
+
+
+async def until(what: Callable[[], bool], timeout: float = 15) -> None:
+    """Until the host shows it; for what no controller hears of."""
+    async with asyncio.timeout(timeout):
+        while not what():
+            await asyncio.sleep(0.05)
