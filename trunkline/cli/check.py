@@ -7,12 +7,7 @@ import click
 from trunkline.cli.choices import Choices, pass_choices, shared
 from trunkline.cli.named import complete_hosts, complete_networks
 
-
-@click.command()
-@click.argument("networks", metavar="[NETWORK]...", nargs=-1, shell_complete=complete_networks)
-@click.option("--host", "hosts", metavar="HOST", multiple=True, shell_complete=complete_hosts, help="Only these hosts.")
-@click.option("--now", is_flag=True, help="Probe now; the default in this release.")
-@click.option(
+_timeout = click.option(
     "--timeout",
     metavar="SECONDS",
     type=click.FloatRange(0.1, 30),
@@ -20,6 +15,13 @@ from trunkline.cli.named import complete_hosts, complete_networks
     show_default=True,
     help="How long hosts probe and listen.",
 )
+
+
+@click.command()
+@click.argument("networks", metavar="[NETWORK]...", nargs=-1, shell_complete=complete_networks)
+@click.option("--host", "hosts", metavar="HOST", multiple=True, shell_complete=complete_hosts, help="Only these hosts.")
+@click.option("--now", is_flag=True, help="Probe now; the default in this release.")
+@_timeout
 @shared
 @pass_choices
 def check(choices: Choices, networks: tuple[str, ...], hosts: tuple[str, ...], now: bool, timeout: float) -> int:
@@ -42,7 +44,7 @@ def check(choices: Choices, networks: tuple[str, ...], hosts: tuple[str, ...], n
 @click.command()
 @click.argument("networks", metavar="[NETWORK]...", nargs=-1, shell_complete=complete_networks)
 @click.option("--host", "hosts", metavar="HOST", multiple=True, shell_complete=complete_hosts, help="Only these hosts.")
-@click.option("--timeout", metavar="SECONDS", type=click.FloatRange(0.1, 30), default=3.0, show_default=True)
+@_timeout
 @shared
 @pass_choices
 def probe(choices: Choices, networks: tuple[str, ...], hosts: tuple[str, ...], timeout: float) -> int:

@@ -8,6 +8,7 @@ import sys
 from typing import Final
 
 import click
+from click.utils import PacifyFlushWrapper
 
 from trunkline.cli import present
 from trunkline.cli.choices import shared_options
@@ -113,8 +114,14 @@ def run(args: list[str] | None = None) -> int:
         return present.fail(error)
     except (click.Abort, KeyboardInterrupt):
         return present.INTERRUPTED
+    except SystemExit as left:
+        # click ends the process by itself for completion, and with 1 when the reader has left (`| head`), which is
+        # no error: the reader has what it wanted.
+        if isinstance(sys.stdout, PacifyFlushWrapper):
+            return present.OK
+        raise left
     except BrokenPipeError:
-        # The reader has what it wanted (`| head`); the interpreter must not complain about it at exit.
+        # Here from the last flush; the interpreter must not complain about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return present.OK
     except Exception as error:
