@@ -65,7 +65,8 @@ class Links(Protocol):
         ...
 
     async def delete_interface(self, namespace: Namespace, index: int, alias: str) -> None:
-        """Delete an interface inside a target if it still carries exactly this alias; no error when gone."""
+        """Delete an interface inside a target if it still carries exactly this alias; no error when gone. With an
+        empty alias, only one that still has a temporary name: an agent was killed before it could mark it."""
         ...
 
     def events(self) -> AsyncIterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Final
 
 IFNAMSIZ: Final = 15
@@ -31,6 +32,14 @@ def subinterface(device: str, vid: int) -> str:
 def temporary(token: str) -> str:
     """Name under which an interface is made before it gets its own; `token` is unique per attachment."""
     return f"tl~{_digest(token, 11)}"
+
+
+_TEMPORARY: Final = re.compile(r"tl~[0-9a-f]{11}")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether `name` is one of `temporary`: how a link of ours is told that was made and not yet marked."""
+    return bool(_TEMPORARY.fullmatch(name))
 
 
 def subinterface_mark(uplink: str, vid: int) -> str:

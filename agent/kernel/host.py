@@ -10,6 +10,7 @@ from agent.kernel.codec import string, u32
 from agent.kernel.errors import Failure, Step, mtu_above_parent, refused
 from agent.kernel.messages import Request
 from agent.plan.state import Link
+from trunkline import naming
 from trunkline.errors import Reason, TrunklineError
 
 
@@ -93,7 +94,7 @@ def delete_if_marked(channel: Channel, index: int, alias: str, where: str) -> No
         found = reading.link(channel, index)
         if found is None:
             return
-        if found.alias != alias or not alias:
+        if found.alias != alias or not (alias or naming.is_temporary(found.name)):
             raise TrunklineError(
                 Reason.LINK_CLASH,
                 f"link {index} ({found.name}) {where} carries {_whose(found)} instead of {alias!r}; it was left alone",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
@@ -16,8 +15,6 @@ from trunkline.model import HostAttachment, HostNetwork
 
 ATTACHMENT_MARK: Final = f"{naming.MARK}attachment:"
 """How the mark of every attachment's interface begins."""
-
-_TEMPORARY: Final = re.compile(r"tl~[0-9a-f]{11}")
 
 
 def owner(interface: Interface) -> str:
@@ -32,7 +29,7 @@ def unfinished(interface: Interface) -> bool:
     """Whether this is an interface of ours that an agent was killed over before it could be marked: a macvlan of
     this host under a temporary name."""
     link = interface.link
-    return link.kind == "macvlan" and link.parent_on_host and not link.alias and bool(_TEMPORARY.fullmatch(link.name))
+    return link.kind == "macvlan" and link.parent_on_host and not link.alias and naming.is_temporary(link.name)
 
 
 @lru_cache(maxsize=65536)
@@ -75,7 +72,7 @@ def repaired_by(interface: Interface, wanted: HostAttachment, network: HostNetwo
     differences = []
     if wanted.ifname and link.name != wanted.ifname:
         differences.append(f"name is {link.name}, not {wanted.ifname}")
-    elif _TEMPORARY.fullmatch(link.name):
+    elif naming.is_temporary(link.name):
         differences.append(f"it still has its temporary name {link.name}")
     if not link.up:
         differences.append("it is down")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_interface
 
 from agent.plan.state import Interface, Link, MacvlanSpec, Namespace
+from trunkline import naming
 from trunkline.errors import Reason, TrunklineError
 
 KEPT_METRIC = 4096
@@ -190,7 +191,7 @@ class FakeLinks:
         found = space.interfaces.get(index)
         if found is None:
             return
-        if not alias or found.link.alias != alias:
+        if found.link.alias != alias or not (alias or naming.is_temporary(found.link.name)):
             raise TrunklineError(Reason.LINK_CLASH, f"link {index} carries {found.link.alias!r} instead of {alias!r}")
         self.kernel.remove_link(space.namespace, index)
 
