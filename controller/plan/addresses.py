@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 
 from controller.plan.prefixes import Pool, pool
 from controller.state import codec, keys
@@ -18,6 +19,9 @@ from trunkline.model import Prefix
 
 _JUMP = 1024
 """Farthest a cursor jumps after a lost race: far from the other replica, near enough to read well."""
+
+_HELD_JUMP = 16
+"""The same for addresses that are given up in order of their rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ class Cursor:
 
     last: int = 0
     skip: int = 0
-    tried: set[tuple[int, int]] = field(default_factory=set)
+    given: tuple[int, int] = (0, 0)
 
     def jump(self, draw: int) -> None:
         """After a lost race: go on a random step ahead, `draw` being any non-negative random number."""
@@ -97,11 +101,12 @@ def choose(snapshot: Snapshot, network: str, prefix: Prefix, owner: Owner, curso
     own = _own(snapshot, network, limits, index, owner)
     if own is not None:
         return own
+    skip = cursor.skip
     value = _next_fit(snapshot, network, limits, index, cursor)
     if value is not None:
         address = limits.address(value)
         return Choice(address, Absent(keys.address(network, address)))
-    held = _oldest(snapshot, network, limits, index, cursor, now_ms)
+    held = _oldest(snapshot, network, limits, index, cursor, skip, now_ms)
     if held is not None:
         return held
     raise _exhausted(network, prefix, limits, index)
@@ -149,22 +154,17 @@ def _next_fit(snapshot: Snapshot, network: str, limits: Pool, index: PoolIndex, 
 
 
 def _oldest(
-    snapshot: Snapshot, network: str, limits: Pool, index: PoolIndex, cursor: Cursor, now_ms: int
+    snapshot: Snapshot, network: str, limits: Pool, index: PoolIndex, cursor: Cursor, skip: int, now_ms: int
 ) -> Choice | None:
-    """The held address whose rest ended first. Those chosen before and not yet seen to change are passed over, so
-    that requests planned on one snapshot do not all take the same."""
+    """The held address whose rest ended first. It goes on behind the one given up before, so that requests planned
+    on one snapshot do not all take the same, and some further after a lost race."""
 
-    def stamp(value: int) -> tuple[int, int]:
-        return value, snapshot.mod_revision(keys.address(network, limits.address(value)))
-
-    value = index.oldest(now_ms, lambda v: limits.is_dynamic(v) and stamp(v) not in cursor.tried)
-    if value is None and cursor.tried:
-        cursor.tried.clear()
-        value = index.oldest(now_ms, limits.is_dynamic)
-    if value is None:
+    usable = (entry for entry in index.rested(now_ms, cursor.given) if limits.is_dynamic(entry[1]))
+    some = list(islice(usable, skip % _HELD_JUMP + 1))
+    if not some:
         return None
-    cursor.tried.add(stamp(value))
-    address = limits.address(value)
+    cursor.given = some[-1]
+    address = limits.address(some[-1][1])
     record = snapshot.addresses[network][address].value
     note = "" if record.hold_until_ms <= now_ms else f"{address} was held for {record.owner} on host {record.host}"
     return Choice(address, _unchanged(snapshot, network, address), note)

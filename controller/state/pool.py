@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
+from bisect import bisect_right, insort
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Final
 
 from controller.state.records import AddressKind, AddressRecord
@@ -101,10 +101,10 @@ class PoolIndex:
         if record.kind is AddressKind.RESTING:
             self.resting.setdefault((record.host, record.owner), {})[address] = record
             self._rests[int(address)] = record.rest_until_ms
-            heapq.heappush(self._order, (record.rest_until_ms, int(address)))
+            # Rests mostly end in the order in which they began, so this appends.
+            insort(self._order, (record.rest_until_ms, int(address)))
             if len(self._order) > 2 * len(self._rests) + 64:
-                self._order = [(until, value) for value, until in self._rests.items()]
-                heapq.heapify(self._order)
+                self._order = sorted((until, value) for value, until in self._rests.items())
         elif record.host:
             self.by_host[record.host] += 1
 
@@ -135,27 +135,20 @@ class PoolIndex:
 
     def first_rest(self) -> int:
         """The earliest end of a rest, Unix milliseconds; 0 when nothing rests."""
-        self._drop_stale()
-        return self._order[0][0] if self._order else 0
+        return next((until for until, value in self._order if self._rests.get(value) == until), 0)
 
     def last_rest(self) -> int:
-        """The latest end of a rest, Unix milliseconds; 0 when nothing rests. Looks at every resting address."""
-        return max(self._rests.values(), default=0)
+        """The latest end of a rest, Unix milliseconds; 0 when nothing rests."""
+        return next((until for until, value in reversed(self._order) if self._rests.get(value) == until), 0)
 
-    def oldest(self, past: int, usable: Callable[[int], bool]) -> int | None:
-        """The usable address whose rest ended first, at `past` (Unix milliseconds) or before; None without one."""
-        aside: list[tuple[int, int]] = []
-        found: int | None = None
-        while self._order and found is None and self._order[0][0] <= past:
-            entry = heapq.heappop(self._order)
-            if self._rests.get(entry[1]) == entry[0] and (not aside or aside[-1] != entry):
-                aside.append(entry)
-                if usable(entry[1]):
-                    found = entry[1]
-        for entry in aside:
-            heapq.heappush(self._order, entry)
-        return found
-
-    def _drop_stale(self) -> None:
-        while self._order and self._rests.get(self._order[0][1]) != self._order[0][0]:
-            heapq.heappop(self._order)
+    def rested(self, past: int, after: tuple[int, int]) -> Iterator[tuple[int, int]]:
+        """Addresses whose rest was over at `past` (Unix milliseconds), as (end of rest, address), oldest first: those
+        behind the pair `after`, then those before."""
+        here = bisect_right(self._order, after)
+        for low, high in ((here, len(self._order)), (0, here)):
+            for index in range(low, high):
+                until, value = self._order[index]
+                if until > past:
+                    break
+                if self._rests.get(value) == until:
+                    yield until, value
