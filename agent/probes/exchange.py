@@ -56,7 +56,8 @@ class _Subject:
 class Exchange:
     """A run of `plan` that began at monotonic second `now`; `draw` returns a number in [0, 1).
 
-    Raises INVALID_ARGUMENT or INVALID_MAC for a plan that cannot be put into frames.
+    Raises INVALID_ARGUMENT for what is no address; `due` raises INVALID_MAC and INVALID_NAME for what cannot be put
+    into frames.
     """
 
     def __init__(self, plan: ProbePlan, now: float, draw: Callable[[], float]) -> None:
@@ -96,7 +97,6 @@ class Exchange:
                 self._skipped.append(self._about(item, "unknown", message=why))
                 continue
             address = frames.canonical(item.address)
-            self._questions[address] = frames.question(self._mac, address)
             self._open[kind, address] = _Subject(kind, item.mac.lower(), item)
 
     @property
@@ -145,6 +145,9 @@ class Exchange:
         if kind == "unicast":
             sequence = next(self._sequence)
             return Shot(key, sequence, self._echo(EchoKind.REQUEST, sequence, subject.mac))
+        # Made when first needed: a thousand of them take a quarter of a second, in which no peer would be answered.
+        if name not in self._questions:
+            self._questions[name] = frames.question(self._mac, name)
         return Shot(key, 0, self._questions[name])
 
     def _echo(self, kind: EchoKind, sequence: int, destination: str, asked: Echo | None = None) -> bytes:

@@ -17,7 +17,7 @@ from trunkline.errors import TrunklineError
 GRACE: Final = 5.0
 """Seconds beyond its own time after which a child counts as hung."""
 
-EACH: Final = 0.002
+EACH: Final = 0.01
 """Seconds more for each address of a request."""
 
 

@@ -6,6 +6,7 @@ import ipaddress
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -65,6 +66,14 @@ def test_arp_tells_its_sender_and_a_probe_tells_nothing(mac: str, sender: str, t
         target,
     )
     assert len(probe) == 42
+    for frame in (
+        frames.arp_request(mac, sender, target),
+        frames.arp_announcement(mac, sender, reply=True),
+        frames.arp_reply(mac, sender, OTHER, target),
+    ):
+        read = Ether(frame)[ARP]
+        made = ARP(op=read.op, hwsrc=mac, psrc=sender, hwdst=read.hwdst, pdst=read.pdst)
+        assert frame[14:] == bytes(made)
 
 
 @given(macs, six, six)
@@ -109,13 +118,14 @@ def test_a_neighbour_message_with_a_wrong_checksum_is_nothing(mac: str, address:
 
 @given(st.text(max_size=20))
 def test_only_our_errors_leave_the_craft(text: str) -> None:
-    for craft in (
+    crafts: list[Callable[[], bytes]] = [
         lambda: frames.question(MAC, text),
         lambda: frames.arp_announcement(MAC, text),
         lambda: frames.neighbour_advertisement(MAC, text),
         lambda: frames.echo(Echo(EchoKind.REQUEST, 1, 1, text, 0, MAC, OTHER)),
         lambda: frames.echo(Echo(EchoKind.REQUEST, 1, 1, "h1", 0, MAC, text)),
-    ):
+    ]
+    for craft in crafts:
         try:
             assert isinstance(craft(), bytes)
         except TrunklineError:

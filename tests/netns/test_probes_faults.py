@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import random
 import signal
@@ -212,6 +213,24 @@ async def test_the_hosts_own_interfaces_are_not_heard_by_its_conflict_probes(sta
         assert await stage.prober("h2").conflicts([elsewhere]) == ["02:bb:00:00:00:04"]
     finally:
         await stage.drop("h1", "20.7.9.4")
+
+
+async def test_the_parent_hears_the_group_that_answers_go_to(stage: RealStage) -> None:
+    """A veth hears every group; a NIC only those that somebody joined, which is what is looked at."""
+    place = stage.hosts["h1"].place
+
+    def members() -> int:
+        (links,) = json.loads(place.ip("-j", "maddr", "show", "dev", PARENT))
+        return sum(entry.get("users", 1) for entry in links["maddr"] if entry.get("link") == frames.ALL_NODES_MAC)
+
+    before = members()
+    asked = asyncio.create_task(stage.prober("h1").conflicts([ConflictProbe(stage.parent("h1"), "fd00:7::95")]))
+    async with asyncio.timeout(5):
+        while members() != before + 1:
+            await asyncio.sleep(0.01)
+        assert await asked == [""]
+        while members() != before:
+            await asyncio.sleep(0.01)
 
 
 async def test_two_holders_are_a_conflict(stage: RealStage) -> None:
