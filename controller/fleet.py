@@ -20,9 +20,12 @@ from trunkline.wire import desired_to_pb, network_to_pb, target_to_pb
 PACE = 0.02
 """Seconds between two desired states of one host: changes that come closer together are sent as one."""
 
-DUTY = 9.0
-"""After a push the next waits this many times as long as building it took, so hosts with thousands of
-attachments cannot take the loop for themselves."""
+LATEST = 1.0
+"""Seconds a host waits at most for its next desired state, however busy this replica is with those of others."""
+
+SHARE = 0.15
+"""Part of the loop's time that repeated pushes may take together, so that hosts with thousands of attachments do
+not slow down requests. The first push to a host after a quiet second is never put off."""
 
 _log = log.get(__name__)
 
@@ -38,13 +41,37 @@ class TargetAnswer:
     name: str
 
 
+class Budget:
+    """Time that may be spent on pushes: earned at SHARE of real time, kept for at most a tenth of a second's work."""
+
+    def __init__(self) -> None:
+        self._left = 0.0
+        self._at = 0.0
+
+    def wait(self, now: float) -> float:
+        """Seconds until something may be spent again."""
+        self._earn(now)
+        return max(0.0, -self._left / SHARE)
+
+    def spend(self, seconds: float, now: float) -> None:
+        """Note what a push took."""
+        self._earn(now)
+        self._left -= seconds
+
+    def _earn(self, now: float) -> None:
+        self._left = min(0.1, self._left + (now - self._at) * SHARE)
+        self._at = now
+
+
 class Session:
     """One host's stream. `number` is the revision that wrote its record; `build` makes the host's desired state."""
 
-    def __init__(self, host: str, number: int, build: Callable[[], Desired]) -> None:
+    def __init__(self, host: str, number: int, build: Callable[[], Desired], budget: Budget) -> None:
         self.host = host
         self.number = number
         self._build = build
+        self._budget = budget
+        self._pushed = float("-inf")
         self._stale = True
         self._wake = asyncio.Event()
         self._ended: TrunklineError | None = None
@@ -78,22 +105,32 @@ class Session:
 
     async def outgoing(self) -> AsyncIterator[session_pb2.ConnectResponse]:
         """Messages for the host, questions before states, until the session ends by raising its error."""
-        loop = asyncio.get_running_loop()
-        due = 0.0
         while self._ended is None:
             if self._questions:
                 yield self._questions.pop(next(iter(self._questions)))
-            elif self._stale and loop.time() >= due:
-                self._stale = False
-                started = loop.time()
-                message = self._state()
-                finished = loop.time()
-                due = finished + max(PACE, DUTY * (finished - started))
-                if message is not None:
+                continue
+            wait = self._put_off() if self._stale else None
+            if wait is not None and wait <= 0:
+                if (message := self._push()) is not None:
                     yield message
             else:
-                await self._woken(due - loop.time() if self._stale else None)
+                await self._woken(wait)
         raise self._ended
+
+    def _put_off(self) -> float:
+        """Seconds until the next push is due."""
+        now = asyncio.get_running_loop().time()
+        since = now - self._pushed
+        return min(LATEST - since, max(PACE - since, self._budget.wait(now)))
+
+    def _push(self) -> session_pb2.ConnectResponse | None:
+        loop = asyncio.get_running_loop()
+        self._stale = False
+        started = loop.time()
+        message = self._state()
+        self._pushed = loop.time()
+        self._budget.spend(self._pushed - started, self._pushed)
+        return message
 
     def _state(self) -> session_pb2.ConnectResponse | None:
         """The desired state; None while it cannot be told, and the host then keeps what it has."""
@@ -182,6 +219,7 @@ class Fleet:
 
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
+        self.budget = Budget()
 
     def __len__(self) -> int:
         return len(self._sessions)

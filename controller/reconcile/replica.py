@@ -141,7 +141,7 @@ class Replica:
         warnings, number = await self.committer.commit(lambda snapshot: self._plan_session(snapshot, facts))
         await self.follower.reached(number)
         host = facts.host
-        session = Session(host, number, lambda: desired(self.snapshot, host))
+        session = Session(host, number, lambda: desired(self.snapshot, host), self.fleet.budget)
         settling = Settling(session, self.store, self.follower, self.releaser, self.clock)
         self.fleet.open(session)
         if self.fleet.get(host) is session:
