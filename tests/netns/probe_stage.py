@@ -7,13 +7,14 @@ import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 
 from netns.places import Place, Places
 
 from agent.ports import Announcement, Namespace, Prober
 from agent.probes.prober import ChildProber
+from agent.probes.siblings import SiblingFactory
 from trunkline.backoff import Backoff
 from trunkline.errors import Reason, TrunklineError
 
@@ -134,8 +135,11 @@ class _Host:
 class RealStage:
     """Hosts by name, each with a `ChildProber` whose child lives in the host's namespace."""
 
-    def __init__(self, places: Places, names: Iterable[str]) -> None:
+    def __init__(
+        self, places: Places, names: Iterable[str], siblings: Callable[[str], SiblingFactory] | None = None
+    ) -> None:
         self._places = places
+        self._siblings = siblings
         self.wire = places.new()
         self.wire.ip("link", "add", "br0", "type", "bridge", "mcast_snooping", "0")
         self.wire.ip("link", "set", "br0", "up")
@@ -150,7 +154,8 @@ class RealStage:
         self.wire.ip("link", "set", name, "master", "br0", "up")
         siblings = IpSiblings(place)
         command = ("nsenter", f"--net={place.path}", sys.executable, "-P", "-m", "agent.probes")
-        prober = ChildProber(siblings, command, Backoff(0.01, 0.05), grace=2.0)
+        factory = self._siblings(place.path) if self._siblings else siblings
+        prober = ChildProber(factory, command, Backoff(0.01, 0.05), grace=2.0)
         return _Host(place, siblings, prober, index_of(place, PARENT))
 
     async def ready(self) -> None:
