@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trunkline.cli import main, matrix, present, standing, words
+from trunkline.cli import check_run, main, matrix, present, standing, words
 from trunkline.cli.matrix import NetworkCheck
 from trunkline.cli.plain import plain
 from trunkline.cli.screen import console, grid
@@ -321,7 +321,8 @@ def test_errors_of_waiting_name_hosts_and_what_they_lack() -> None:
     late = standing.missing((DONE, PENDING, AWAY), "network n", 60)
     assert late.reason is Reason.DEADLINE
     assert "b: pending" in late.message
-    assert "d: out of reach" in late.message
+    assert "d: " not in late.message
+    assert "d: out of reach" in standing.missing((DONE, AWAY), "network n", 60).message
     assert standing.failure((DONE, AWAY), "x") is None
 
 
@@ -387,6 +388,26 @@ def test_addresses_come_worst_first_with_every_asker() -> None:
         ("20.0.0.2", "ok"),
     ]
     assert network.bad() == 3
+
+
+@pytest.mark.parametrize("width", [40, 80, 120, 100_000])
+@pytest.mark.parametrize("count", [2, 5, 12, 40])
+def test_every_cell_of_a_matrix_is_shown_whole_at_any_width(width: int, count: int) -> None:
+    hosts = [f"docker-host-{n}" for n in range(count)]
+    network = NetworkCheck(check_pb2.CheckPlan(network="n", hosts=hosts), over=True)
+    for source in hosts:
+        for destination in hosts:
+            fact = check_pb2.CheckResult(from_host=source, to_host=destination, outcome=matrix.OK, rtt_us=1110)
+            fact.kind = matrix.UNICAST
+            network.take(fact)
+    out = io.StringIO()
+    screen = console(out, no_color=True)
+    screen.width = width
+    for block in check_run._matrix(network, width):
+        screen.print(block)
+    assert out.getvalue().count("1.11?") == count * (count - 1)
+    assert max(len(line) for line in out.getvalue().splitlines()) <= width
+    assert all(host in out.getvalue() for host in hosts)
 
 
 def test_legend_explains_what_occurs() -> None:

@@ -21,6 +21,9 @@ from trunkline.errors import Reason, TrunklineError
 from trunkline.v1 import check_pb2
 
 _BAD_CELLS: Final = {"B!", "U!", "--", "!!"}
+_CELL: Final = 5
+"""Columns of the longest cell: "0.42?"."""
+
 _LISTED: Final = 20
 """Addresses that are fine are listed up to so many; -o wide lists all."""
 
@@ -49,20 +52,20 @@ class Checks:
         """Networks in order of how much is bad, then as planned."""
         return sorted(self.networks.values(), key=lambda n: -n.bad())
 
-    def __rich_console__(self, _: Console, __: ConsoleOptions) -> RenderResult:
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
         for network in self.worst_first():
-            yield from _network(network, self._wide)
+            yield from _network(network, self._wide, options.max_width)
         if self.summary is not None:
             yield from _summary(self.summary)
 
 
-def _network(network: NetworkCheck, wide: bool) -> list[RenderableType]:
+def _network(network: NetworkCheck, wide: bool, width: int) -> list[RenderableType]:
     plan = network.plan
     vlan = f"VLAN {plan.vlan}" if plan.vlan else "untagged"
     title = Text.assemble((plan.network, "bold"), f"  {vlan}, {len(plan.hosts)} hosts, from row to column")
     parts: list[RenderableType] = [title]
     if len(plan.hosts) > 1:
-        parts.append(_matrix(network))
+        parts += _matrix(network, width)
         symbols = {cell.rstrip("?") or "?" for row in network.rows() for cell in row[1:]}
         parts += [Text("  ".join(matrix.legend(symbols)), style="dim")] if matrix.legend(symbols) else []
     else:
@@ -74,13 +77,28 @@ def _network(network: NetworkCheck, wide: bool) -> list[RenderableType]:
     return [*parts, Text()]
 
 
-def _matrix(network: NetworkCheck) -> Table:
+def _matrix(network: NetworkCheck, width: int) -> list[Table]:
+    """The matrix, in blocks of columns that fit into `width`; there hosts are numbered when their names do not fit."""
+    hosts = list(network.plan.hosts)
+    label = max(map(len, hosts)) + 2
+    if label + sum(max(len(h), _CELL) + 2 for h in hosts) <= width:
+        return [_block(network.rows(), ["", *hosts], range(len(hosts)))]
+    digits = len(str(len(hosts)))
+    rows = [[f"{n:>{digits}} {row[0]}", *row[1:]] for n, row in enumerate(network.rows(), 1)]
+    fitting = max(1, (width - label - digits - 1) // (_CELL + 2))
+    titles = ["", *(str(n) for n in range(1, len(hosts) + 1))]
+    starts = range(0, len(hosts), fitting)
+    return [_block(rows, titles, range(at, min(at + fitting, len(hosts)))) for at in starts]
+
+
+def _block(rows: list[list[str]], titles: list[str], columns: range) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("")
-    for host in network.plan.hosts:
-        table.add_column(host, justify="right", overflow="fold")
-    for name, *cells in network.rows():
-        table.add_row(Text(name, style="bold"), *(Text(cell, style=_style(cell)) for cell in cells))
+    for column in columns:
+        table.add_column(titles[column + 1], justify="right", min_width=4)
+    for name, *cells in rows:
+        shown = [cells[column] for column in columns]
+        table.add_row(Text(name, style="bold"), *(Text(cell, style=_style(cell)) for cell in shown))
     return table
 
 

@@ -8,7 +8,6 @@ import sys
 from typing import Final
 
 import click
-from click.utils import PacifyFlushWrapper
 
 from trunkline.cli import present
 from trunkline.cli.choices import shared_options
@@ -117,7 +116,7 @@ def run(args: list[str] | None = None) -> int:
     except SystemExit as left:
         # click ends the process by itself for completion, and with 1 when the reader has left (`| head`), which is
         # no error: the reader has what it wanted.
-        if isinstance(sys.stdout, PacifyFlushWrapper):
+        if isinstance(left.__context__, BrokenPipeError):
             return present.OK
         raise left
     except BrokenPipeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -36,7 +37,7 @@ def _use(network: Network) -> str:
 
 
 def _count(size: int) -> str:
-    return str(size) if size < 10_000_000 else f"{size:.0e}".replace("e+", "e")
+    return str(size) if size < 10_000_000 else f"2^{math.log2(size):.0f}"
 
 
 _COLUMNS: Final = (

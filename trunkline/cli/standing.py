@@ -124,8 +124,11 @@ def failure(stands: Stands, what: str) -> TrunklineError | None:
 
 
 def missing(stands: Stands, what: str, seconds: float) -> TrunklineError:
-    """The error of a deadline that passed, with what each host still lacks."""
-    left = [s for s in stands if s.stand is not Stand.DONE]
+    """The error of a deadline that passed, with what each host still lacks. Hosts out of reach are named only when
+    it was they who were waited for."""
+    left = [s for s in stands if s.stand in (Stand.PENDING, Stand.FAILED)] or [
+        s for s in stands if s.stand is Stand.AWAY
+    ]
     told = _told(left) if left else "the controller has not said so yet"
     return TrunklineError(Reason.DEADLINE, f"{what} is not done after {seconds:g} s: {told}")
 

@@ -77,14 +77,14 @@ def help_(ctx: click.Context, topic: str) -> None:
             for code, meaning in present.EXIT_CODES.items():
                 click.echo(f"{code:>4}  {meaning}")
         case "config":
-            click.echo(_CONFIG)
+            click.echo(CONFIG)
         case _:
             click.echo(ctx.find_root().get_help())
 
 
 help = help_
 
-_CONFIG: Final = """\
+CONFIG: Final = """\
 The first of these files that exists is read, TOML; options and environment win:
   ~/.config/trunkline/config.toml   (or below XDG_CONFIG_HOME)
   /etc/trunkline/cli.toml

@@ -31,7 +31,9 @@ def seconds(text: str) -> int:
 
 
 def duration(total: float) -> str:
-    """Seconds as people read them: "0.4 s", "5m", "1d2h"; at most two units."""
+    """Seconds as people read them: "40 ms", "0.4 s", "5m", "1d2h"; at most two units."""
+    if 0 < total < 0.1:
+        return f"{total * 1000:.0f} ms"
     if total < 10:
         return f"{total:.1f} s"
     rest, parts = int(total), []
@@ -46,8 +48,10 @@ def ago(then_ms: int, now_ms: int) -> str:
     """How long ago a Unix time was; "never" for 0, "now" for the last second."""
     if not then_ms:
         return "never"
-    past = (now_ms - then_ms) / 1000
-    return "now" if past < 1 else f"{duration(int(past) if past >= 10 else past).replace(' ', '')} ago"
+    past = (now_ms - then_ms) // 1000
+    if past < 1:
+        return "now"
+    return f"{past}s ago" if past < 10 else f"{duration(past)} ago"
 
 
 def moment(at_ms: int) -> str:
