@@ -1,8 +1,9 @@
 """Default routes of a target: ours wins, and what was there comes back when our interface goes.
 
 IPv6: ours has a lower metric than the kernel's and the container engines'. IPv4: theirs has metric 0, below which
-there is nothing, and two routes of one metric would be chosen between by the state of their gateways
-(fib_select_default), so theirs is kept at a high metric and ours takes its place.
+there is nothing. A route that stands where ours must stand (an engine's, or that of another attachment of ours) is
+kept at a higher metric, where it takes over when ours goes; side by side at one metric the kernel would choose between
+them by the state of their gateways (IPv4, fib_select_default) or balance over them (IPv6).
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from agent.kernel.channel import Channel
 from agent.kernel.dump import Default
 from agent.kernel.errors import Failure
 
-KEPT_METRIC: Final = 4096
-"""Metric of an IPv4 default route that ours displaced."""
+METRIC: Final = {4: 0, 6: 512}
+"""Metric of our default routes by IP version. IPv6's is below 1024, the kernel's own (IP6_RT_PRIO_USER)."""
+
+KEPT_METRIC: Final = {4: 4096, 6: 768}
+"""Metric of a default route that ours displaced."""
 
 
 class Displaced:
@@ -39,7 +43,7 @@ class Displaced:
                     messages.put_default(
                         route.index, route.gateway, route.metric, replace=False, protocol=route.protocol
                     ),
-                    messages.remove_default(route.index, route.gateway, KEPT_METRIC),
+                    messages.remove_default(route.index, route.gateway, KEPT_METRIC[route.version]),
                 ]
             )
         self._moved.clear()
@@ -48,23 +52,22 @@ class Displaced:
 def put(channel: Channel, index: int, gateways: Iterable[str], displaced: Displaced) -> None:
     """Make each gateway the target's default for its family. Raises Failure; `displaced` then says what to undo."""
     for gateway in gateways:
-        if ipaddress.ip_address(gateway).version == 6:
-            channel.ask(messages.put_default(index, gateway, messages.ROUTE_METRIC_6, replace=True))
-        else:
-            _put_v4(channel, index, gateway, displaced)
+        version = ipaddress.ip_address(gateway).version
+        for route in reading.routes(channel):
+            in_place = (route.version, route.metric) == (version, METRIC[version])
+            if in_place and route.index != index and route.gateway:
+                _keep(channel, route, displaced)
+        channel.ask(messages.put_default(index, gateway, METRIC[version], replace=True))
 
 
-def _put_v4(channel: Channel, index: int, gateway: str, displaced: Displaced) -> None:
-    for route in reading.routes(channel):
-        if route.version != 4 or route.metric != 0 or route.index == index or not route.gateway:
-            continue
-        # Before those that are kept already: the last displaced is the first to come back.
-        keep = messages.put_default(route.index, route.gateway, KEPT_METRIC, replace=False, protocol=route.protocol)
-        failure = channel.transact([keep])[0]
-        if failure is not None and failure.code != errno.EEXIST:
-            raise failure
-        displaced.kept(route)
-    channel.ask(messages.put_default(index, gateway, 0, replace=True))
+def _keep(channel: Channel, route: Default, displaced: Displaced) -> None:
+    # Before those that are kept already: the last displaced is the first to come back.
+    metric = KEPT_METRIC[route.version]
+    keep = messages.put_default(route.index, route.gateway, metric, replace=False, protocol=route.protocol)
+    failure = channel.transact([keep])[0]
+    if failure is not None and failure.code != errno.EEXIST:
+        raise failure
+    displaced.kept(route)
 
 
 def remove(channel: Channel, index: int, metric: int, gateway: str) -> None:

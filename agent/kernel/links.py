@@ -21,8 +21,9 @@ from trunkline.errors import Reason, TrunklineError
 
 T = TypeVar("T")
 
-THREADS: Final = 4
-"""Deleting a link waits for the kernel's grace periods (20 ms and more, outside its lock), so several at once pay."""
+THREADS: Final = 16
+"""Deleting a link waits for the kernel's grace periods, outside its lock: 200 deletions took 18 ms each with one
+thread, 9 with 4, 2.9 with 16. Threads are started as they are needed."""
 
 OWN_NAMESPACE: Final = "/proc/self/ns/net"
 

@@ -15,10 +15,6 @@ _ADDRESS: Final = Struct("=BBBBi")
 _ROUTE: Final = Struct("=BBBBBBBBI")
 _NEW: Final = uapi.NLM_F_CREATE | uapi.NLM_F_EXCL
 
-ROUTE_METRIC_6: Final = 512
-"""Metric of our IPv6 default routes: below 1024, the kernel's own (IP6_RT_PRIO_USER), so that ours wins and the
-others stay. IPv4's own metric is 0, which nothing is below."""
-
 
 class Request(NamedTuple):
     """A request: message type, netlink flags beside REQUEST and ACK, and body."""

@@ -13,7 +13,8 @@ from agent.plan.state import Interface, Link, MacvlanSpec, Namespace
 from trunkline import naming
 from trunkline.errors import Reason, TrunklineError
 
-KEPT_METRIC = 4096
+METRIC = {4: 0, 6: 512}
+KEPT_METRIC = {4: 4096, 6: 768}
 _macs = itertools.count(1)
 
 
@@ -303,10 +304,12 @@ class FakeLinks:
             address = ip_address(gateway)
             if not any(address in ip_interface(own).network for own in one.addresses):
                 raise TrunklineError(Reason.INVALID_GATEWAY, f"gateway {gateway} lies in no prefix of the interface")
-            wins = Route(one.link.index, gateway, 0 if address.version == 4 else 512)
-            moved = [r for r in space.routes if address.version == 4 == r.version and r.metric == 0]
-            others = [route for route in space.routes if route not in moved and route != wins]
-            space.routes = [wins, *(replace(route, metric=KEPT_METRIC) for route in moved if route != wins), *others]
+            version = address.version
+            wins = Route(one.link.index, gateway, METRIC[version])
+            moved = [r for r in space.routes if (r.version, r.metric) == (version, wins.metric)]
+            others = [route for route in space.routes if route not in moved]
+            kept = [replace(r, metric=KEPT_METRIC[version]) for r in moved if r.index != wins.index]
+            space.routes = [wins, *kept, *others]
 
     async def configure(self, namespace: Namespace, index: int, spec: MacvlanSpec) -> Interface:
         self._enter("configure")

@@ -75,6 +75,16 @@ async def test_ipv4_has_its_broadcast_address_and_ipv6_can_be_used_at_once(
     target.run("python3", "-c", bind)  # a tentative address cannot be bound
 
 
+async def test_engines_ipv6_default_stays_behind_ours(links: KernelLinks, host: Place, target: Place) -> None:
+    target.veth("eth0", "peer0")
+    target.ip("address", "add", "fd17::2/64", "dev", "eth0", "nodad")
+    target.ip("route", "add", "default", "via", "fd17::1", "dev", "eth0")
+    made = await add(links, target, spec(host, gateways=("fd00::ff",)))
+    assert oracle.default_gateways(target.name, 6) == [("fd00::ff", "eth1"), ("fd17::1", "eth0")]
+    await links.delete_interface(at(target), made.link.index, made.link.alias)
+    assert oracle.default_gateways(target.name, 6) == [("fd17::1", "eth0")]
+
+
 async def test_frames_pass_between_two_targets(links: KernelLinks, host: Place, places: Places) -> None:
     first, second = places.new(), places.new()
     await add(links, first, spec(host, 1))
