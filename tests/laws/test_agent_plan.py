@@ -177,15 +177,19 @@ def _interface(draw: st.DrawFn, kernel: FakeKernel, number: int) -> None:
         if one.link.kind == "vlan" or one.link.name.startswith("up")
     ]
     where = kernel.space(Namespace(draw(st.sampled_from(PATHS)), "")).namespace
-    name = draw(st.sampled_from((f"tl{number}", naming.temporary(f"a{number}"), f"net{number}")))
     alias = draw(st.sampled_from((naming.attachment_mark(f"a{number}"), "", "somebody's")))
+    here = draw(st.integers(0, 4)) > 0
+    names = (f"tl{number}", f"net{number}")
+    if here and alias != "somebody's":  # else the name we need is taken for good, which is reported, not cured
+        names = (*names, naming.temporary(f"a{number}"))
+    name = draw(st.sampled_from(names))
     which = draw(st.integers(1, 3))
     index = kernel.add_link(
         where,
         name,
         "macvlan",
         parent=draw(st.sampled_from(parents)),
-        parent_on_host=draw(st.integers(0, 4)) > 0,
+        parent_on_host=here,
         alias=alias,
         up=alias != "" and draw(st.booleans()),
         mode=draw(st.sampled_from(("bridge", "private"))),
