@@ -99,7 +99,8 @@ def _unexpected(error: Exception) -> int:
 
 
 def run(args: list[str] | None = None) -> int:
-    """Run one command; the exit code. Nothing is raised."""
+    """Run one command; the exit code. Raises nothing but the SystemExit of shell completion."""
+    stdout = sys.stdout
     try:
         result = cli.main(args, prog_name="trunkline", standalone_mode=False)
         sys.stdout.flush()
@@ -115,8 +116,8 @@ def run(args: list[str] | None = None) -> int:
         return present.INTERRUPTED
     except SystemExit as left:
         # click ends the process by itself for completion, and with 1 when the reader has left (`| head`), which is
-        # no error: the reader has what it wanted.
-        if isinstance(left.__context__, BrokenPipeError):
+        # no error: the reader has what it wanted. Only then it has put something else in the place of stdout.
+        if sys.stdout is not stdout:
             return present.OK
         raise left
     except BrokenPipeError:
