@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.state.txn import MAX_BYTES, MAX_OPS, Absent, Delete, Guard, NoneNewer, Op, Put, Txn, Unchanged
@@ -58,8 +58,24 @@ states = st.dictionaries(st.sampled_from(KEYS), st.integers(1, 4), max_size=6)
 """Revisions up to 4 are history; whatever a run writes is newer, as for any plan made before it."""
 
 
-@given(states, st.lists(txns, max_size=8), st.randoms(use_true_random=False))
-def test_a_batch_ends_like_every_serial_order(state: State, waiting: list[Txn], draw: random.Random) -> None:
+@st.composite
+def plans(draw: st.DrawFn) -> tuple[State, list[Txn]]:
+    """A state and transactions as planners make them from it: guards that hold when they are made."""
+    state = draw(states)
+    true: list[Guard] = [Unchanged(key, state[key]) if key in state else Absent(key) for key in KEYS]
+    true += [NoneNewer(prefix, 4) for prefix in ("a", "a/", "b/", "c")]
+    sound = st.builds(
+        Txn,
+        st.lists(st.sampled_from(true), max_size=2).map(tuple),
+        st.lists(ops, max_size=2, unique_by=lambda op: op.key).map(tuple),
+    )
+    return state, draw(st.lists(sound, min_size=2, max_size=5))
+
+
+@settings(max_examples=400)
+@given(st.one_of(plans(), st.tuples(states, st.lists(txns, max_size=8))), st.randoms(use_true_random=False))
+def test_a_batch_ends_like_every_serial_order(plan: tuple[State, list[Txn]], draw: random.Random) -> None:
+    state, waiting = plan
     taken, members = batch.take(deque(waiting), lambda txn: txn)
     together = apply(members, state, 100)
     order = list(members)
