@@ -7,12 +7,8 @@ facts and, under "remedy", what to do next.
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final, NoReturn, cast
-
-# gRPC's C core reads this once, when it is loaded, and else writes each GOAWAY to stderr past our log.
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 import grpc
 from google.protobuf.message import DecodeError
