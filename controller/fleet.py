@@ -23,7 +23,7 @@ PACE = 0.02
 LATEST = 1.0
 """Seconds a host waits at most for its next desired state, however busy this replica is with those of others."""
 
-SHARE = 0.15
+SHARE = 0.05
 """Part of the loop's time that repeated pushes may take together, so that hosts with thousands of attachments do
 not slow down requests. The first push to a host after a quiet second is never put off."""
 
