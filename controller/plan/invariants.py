@@ -195,6 +195,8 @@ def _statuses(snapshot: Snapshot) -> Iterator[str]:
     for host, name in snapshot.network_status:
         if host not in snapshot.hosts:
             yield f"a status of network {name} is left of host {host}"
+        if name not in snapshot.networks:
+            yield f"a status on host {host} is left of network {name}"
     for name in snapshot.host_status:
         if name not in snapshot.hosts:
             yield f"a status is left of host {name}"
