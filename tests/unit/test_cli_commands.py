@@ -147,6 +147,21 @@ def test_a_watch_that_says_nothing_is_helped_by_asking(double: Double, cli: Run)
     assert cli(*CREATE).code == 0
 
 
+def test_a_host_that_is_lost_while_waiting_gets_time_to_come_back(double: Double, cli: Run) -> None:
+    def connected(yes: bool) -> Step:
+        def step(network: network_pb2.Network) -> None:
+            network.hosts[0].connected = yes
+
+        return step
+
+    double.host("docker1")
+    double.course = [connected(False), connected(True), phase("docker1", "READY")]
+    got = cli(*CREATE)
+    assert got.code == 0
+    assert "ready on 1 host" in got.out
+    assert "warning" not in got.err
+
+
 def test_no_wait_returns_at_once(double: Double, cli: Run) -> None:
     double.host("docker1")
     got = cli(*CREATE, "--no-wait")
@@ -169,7 +184,7 @@ def test_create_as_json_has_the_final_state_and_nothing_else_on_stdout(double: D
     data = json.loads(got.out)
     assert data["network"]["hosts"][0] | {} == {
         "host": "docker1",
-        "phase": "READY",
+        "phase": "ready",
         "reason": "",
         "message": "",
         "link": "",
@@ -379,6 +394,8 @@ def test_who(double: Double, cli: Run) -> None:
 def test_status(double: Double, cli: Run) -> None:
     double.status.store.add(endpoint="127.0.0.1:2379", healthy=True, version="3.4.23", db_size=5 << 20)
     assert "All is well." in cli("status").out
+    double.status.attachments = 1
+    assert "not every attachment is ready" in cli("status").out
     double.status.problems.add(kind="host", object="docker3", reason="HOST_UNREACHABLE", message="no session for 3m")
     got = cli("status").out
     assert "no session for 3m" in got

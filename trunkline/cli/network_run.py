@@ -158,6 +158,8 @@ def _told(network: Network, verb: str, waited: Waited | None) -> str:
     done = sum(s.stand is standing.Stand.DONE for s in waited.stands)
     if not waited.stands:
         return f"{text}; no host is selected yet"
+    if not done:
+        return f"{text}; no host has it yet"
     hosts = f"{done} host{'' if done == 1 else 's'}"
     return f"{text}; ready on {hosts} in {duration(waited.seconds)}"
 
@@ -232,7 +234,7 @@ def _removed(choices: Choices, fabric: Fabric, name: str) -> Waited:
     except TrunklineError as error:
         if error.reason in (Reason.HOST_UNREACHABLE, Reason.DEADLINE):
             error.remedy = (
-                "its VLAN id and prefixes stay claimed until those hosts are back or forgotten "
-                f"(trunkline host forget HOST); see trunkline network show {name}"
+                "its VLAN id and prefixes stay claimed until those hosts were seen without it, or are forgotten "
+                f"(trunkline host forget HOST): trunkline network show {name}"
             )
         raise

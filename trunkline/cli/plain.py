@@ -48,4 +48,5 @@ def _scalar(field: Any, value: Any) -> Any:
         return plain(value)
     if field.enum_type is not None:
         return enum_text(field.enum_type, value)
-    return value
+    # Phases of a network on a host travel as text, in the upper case of enums.
+    return value.lower() if field.name == "phase" else value

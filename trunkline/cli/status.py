@@ -41,6 +41,8 @@ def status(choices: Choices) -> None:
     if found.problems:
         rows = [[p.reason, f"{p.kind} {p.object}", p.message] for p in found.problems]
         screen.print(grid([("PROBLEM", False), ("OBJECT", False), ("WHAT AND WHAT NEXT", False)], rows))
+    elif found.attachments_ready < found.attachments:
+        screen.print("Nothing is known to be wrong; not every attachment is ready yet: trunkline attachment list")
     else:
         screen.print("All is well.")
 

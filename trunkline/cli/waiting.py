@@ -103,6 +103,7 @@ class _Course:
         self.stands: Stands = ()
         self.seen = False
         self._wanted = wanted
+        self._met: set[str] = set()
         self._failed_at: float | None = None
         self._away_at: float | None = None
 
@@ -110,8 +111,13 @@ class _Course:
         self.stands, self.seen = stands, True
         now = time.monotonic()
         kinds = {s.stand for s in stands}
+        self._met |= {s.host for s in stands if s.stand is not Stand.AWAY}
         self._failed_at = (self._failed_at or now) if Stand.FAILED in kinds else None
         self._away_at = (self._away_at or now) if kinds <= {Stand.AWAY, Stand.DONE} else None
+
+    def _lost(self) -> bool:
+        """A host went out of reach during the wait: most likely the controller restarted, and it comes back."""
+        return any(s.stand is Stand.AWAY and s.host in self._met for s in self.stands)
 
     def over(self) -> bool:
         """Whether to stop waiting. Where the end of the object is wanted, hosts that are done do not suffice."""
@@ -122,7 +128,7 @@ class _Course:
         now = time.monotonic()
         return standing.enough(
             self.stands,
-            self._wanted.away_is_done,
+            self._wanted.away_is_done and not self._lost(),
             None if self._failed_at is None else now - self._failed_at,
             0.0 if self._away_at is None else now - self._away_at,
         )
