@@ -133,7 +133,7 @@ def hosts(draw: st.DrawFn) -> Host:
             kernel.add_link(where, draw(st.sampled_from(("eth0", "tl0"))), "veth")
     for vid in (10, 20, 30):
         draw(st.sampled_from((_nothing, _ours, _foreign, _clash, _renamed)))(kernel, up, vid)
-    for number in draw(st.lists(st.integers(2, 9), unique=True, max_size=4)):
+    for number in draw(st.lists(st.integers(2, 6), max_size=5)):
         _interface(draw, kernel, number)
     uplink = UplinkConfig("default", "up0", draw(st.booleans()))
     return Host(kernel, HostConfig("h1", {"default": uplink}))
@@ -183,6 +183,8 @@ def _interface(draw: st.DrawFn, kernel: FakeKernel, number: int) -> None:
     if here and alias != "somebody's":  # else the name we need is taken for good, which is reported, not cured
         names = (*names, naming.temporary(f"a{number}"))
     name = draw(st.sampled_from(names))
+    if kernel.space(where).named(name) is not None:
+        return
     which = draw(st.integers(1, 3))
     index = kernel.add_link(
         where,
