@@ -176,9 +176,8 @@ class Session:
 
     def probe(self, run: session_pb2.ProbeRun, sink: Sink) -> Callable[[], None]:
         """Ask the host to take part in a check; `sink` gets its reports, the last with `done`. Returns what ends
-        the interest in them. `run.id` is set here."""
-        number = next(self._ids)
-        run.id = number
+        the interest in them. `run.id` goes into the frames: the same on all hosts of one run, and no other run's."""
+        number = run.id
         if self._ended is not None:
             sink(session_pb2.ProbeReport(id=number, done=True, error=f"the session ended: {self._ended.text}"))
             return lambda: None

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -149,10 +150,12 @@ class CheckApi(check_pb2_grpc.CheckServiceServicer):
 def _start(
     snapshot: Snapshot, run: Run, reports: asyncio.Queue[Report], timeout_ms: int
 ) -> Iterator[Callable[[], None]]:
+    number = secrets.randbits(63)
     macs = {host: mac_for_probe(run.network.number, snapshot.hosts[host].value.number) for host in run.hosts}
     for host, session in run.hosts.items():
         run.waiting.add(host)
         question = session_pb2.ProbeRun(
+            id=number,
             network=network_to_pb(host_network(run.network, snapshot.hosts[host].value)),
             peers=[session_pb2.ProbePeer(host=peer, mac=mac) for peer, mac in sorted(macs.items()) if peer != host],
             addresses=run.asked.get(host, []),

@@ -29,6 +29,7 @@ class Segment:
     cut: set[str] = field(default_factory=set)
     silent_addresses: set[str] = field(default_factory=set)
     gateways: dict[str, str] = field(default_factory=dict)
+    runs: set[tuple[str, int]] = field(default_factory=set)
 
     def carries(self, one: str, other: str) -> bool:
         return one not in self.cut and other not in self.cut and one in self.agents and other in self.agents
@@ -248,6 +249,8 @@ class ScriptedAgent:
         return session_pb2.TargetReport(id=question.id, reason=reason, message=message, name=name)
 
     def _probe(self, run: session_pb2.ProbeRun) -> None:
+        assert self.segment is not None
+        self.segment.runs.add((run.network.name, run.id))
         results = [*self._heard(run), *self._asked(run), *self._addressed(run)]
         self._send(probe=session_pb2.ProbeReport(id=run.id, results=results, done=True))
 

@@ -74,6 +74,16 @@ async def test_every_pair_both_ways(rig: Rig) -> None:
     assert all(one.rtt_us for one in learnt.results if one.kind == UNICAST)
 
 
+async def test_all_hosts_of_a_run_send_the_same_number(rig: Rig) -> None:
+    """It is in the frames. Once it was counted per session, and a host that had been asked less heard nobody."""
+    segment = await three(rig)
+    await rig.create("green", "30.0.0.0/24", vlan=11)
+    segment.agents["a"].containers["web"] = "running"
+    await rig.attach("a", "web", check_target=True)
+    await check(rig)
+    assert sorted(network for network, _ in segment.runs) == ["blue", "green"], segment.runs
+
+
 async def test_host_that_is_cut_off_is_silent_both_ways(rig: Rig) -> None:
     segment = await three(rig)
     segment.cut.add("c")
