@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import struct
 
 from netns.places import Place
 
-from agent.kernel import events, messages
+from agent.kernel import events, messages, uapi
 from agent.kernel.channel import Channel
 from agent.kernel.namespaces import describe, entrance
 
@@ -38,6 +39,25 @@ def test_lost_answers_are_no_consent(host: Place) -> None:
         assert {answer.code if answer else 0 for answer in answers} == {errno.ENODEV, errno.ENOBUFS}
         # The next ones are judged by their own answers.
         assert channel.transact([messages.raise_link(1)]) == [None]
+
+
+def test_dump_that_was_interrupted_is_made_again() -> None:
+    channel = Channel()
+    kernel, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    channel._socket.close()
+    channel._socket = ours
+    interrupted = uapi.NLM_F_DUMP_INTR
+    kernel.send(message(uapi.RTM_NEWLINK, interrupted, 1, b"one."))
+    kernel.send(message(uapi.NLMSG_DONE, interrupted, 1, bytes(4)))
+    kernel.send(message(uapi.RTM_NEWLINK, 0, 2, b"one.") + message(uapi.RTM_NEWLINK, 0, 2, b"two."))
+    kernel.send(message(uapi.NLMSG_DONE, 0, 2, bytes(4)))
+    with kernel, channel:
+        assert channel.dump(messages.all_links()) == [b"one.", b"two."]
+
+
+def message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
+    """An answer as the kernel frames it (linux/netlink.h)."""
+    return struct.pack("=IHHII", 16 + len(body), kind, flags, sequence, 0) + body
 
 
 def starve(channel: Channel) -> None:

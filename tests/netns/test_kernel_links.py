@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from netns.places import Place, Places
 from oracle import links as oracle
 
+from agent.kernel import namespaces
 from agent.kernel.links import KernelLinks
 from agent.kernel.macvlans import Batch
 from agent.plan.state import Interface, MacvlanSpec, Namespace
@@ -104,9 +106,40 @@ async def test_no_thread_stays_inside_and_no_descriptor_stays_open(
         await links.add_macvlans([(at(target), spec(host, 77, name="eth1"))])
         await links.interfaces([at(target), gone])
     assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
-    assert {task.joinpath("ns/net").readlink() for task in Path("/proc/self/task").iterdir()} == {
-        Path("/proc/self/ns/net").readlink()
-    }
+    assert strays(Path("/proc/self/ns/net").readlink()) == []
+
+
+async def test_thread_that_cannot_leave_a_target_ends(
+    links: KernelLinks, host: Place, target: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = namespaces._setns
+    entered: list[int] = []
+
+    def trapped(descriptor: int) -> None:
+        entered.append(descriptor)
+        if len(entered) == 2:  # the way back
+            raise OSError(1, "not permitted")
+        real(descriptor)
+
+    monkeypatch.setattr(namespaces, "_setns", trapped)
+    with pytest.raises(TrunklineError):
+        await links.host_links()
+    monkeypatch.setattr(namespaces, "_setns", real)
+    assert {link.name for link in await links.host_links()} == set(oracle.links(host.name))
+    home = Path("/proc/self/ns/net").readlink()
+    async with asyncio.timeout(5):
+        while strays(home):
+            await asyncio.sleep(0.01)
+
+
+def strays(home: Path) -> list[str]:
+    """Threads of this process that are in another namespace."""
+    found = []
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # it ended
+            if task.joinpath("ns/net").readlink() != home:
+                found.append(task.name)
+    return found
 
 
 async def test_dead_targets_interfaces_go_with_it(links: KernelLinks, host: Place, places: Places) -> None:

@@ -8,6 +8,7 @@ import pytest
 from contract.links.worlds import World
 
 from agent.plan.state import Interface, MacvlanSpec, Namespace
+from trunkline import naming
 from trunkline.errors import Reason, TrunklineError
 
 ALIAS = "trunkline:attachment:docker1/web/blue"
@@ -181,6 +182,13 @@ async def test_somebody_elses_link_under_the_temporary_name_is_left_alone(world:
     assert error.reason is Reason.LINK_CLASH
 
 
+async def test_interface_of_another_attachment_under_the_temporary_name_is_left_alone(world: World) -> None:
+    target = world.target()
+    world.add_half_made(target, "tl~001")
+    world.mark(target, "tl~001", f"{ALIAS}-other")
+    assert (await refusal(world, target, spec(world))).reason is Reason.LINK_CLASH
+
+
 async def test_default_route_wins_and_the_one_before_comes_back(world: World) -> None:
     target = world.target()
     world.add(target, "eth0")
@@ -261,6 +269,20 @@ async def test_unmarked_interface_is_not_deleted_with_an_empty_alias(world: Worl
         await world.links.delete_interface(target, index, "")
     assert caught.value.reason is Reason.LINK_CLASH
     assert "br0" in world.names(target)
+
+
+async def test_never_marked_interface_is_deleted_by_its_temporary_name_only(world: World) -> None:
+    target = world.target()
+    world.add_half_made(target, naming.temporary("docker1/web/blue"))
+    world.add_half_made(target, "eth1")
+    indexes = {name: (await read(world, target, name)).link.index for name in world.names(target) - {"lo"}}
+    for name, index in indexes.items():
+        if name == "eth1":
+            with pytest.raises(TrunklineError):
+                await world.links.delete_interface(target, index, "")
+        else:
+            await world.links.delete_interface(target, index, "")
+    assert world.names(target) == {"lo", "eth1"}
 
 
 async def test_deleting_what_is_gone_is_no_error(world: World) -> None:
