@@ -413,3 +413,30 @@ def test_every_cell_of_a_matrix_is_shown_whole_at_any_width(width: int, count: i
 def test_legend_explains_what_occurs() -> None:
     assert matrix.legend({"0.42", "·"}) == []
     assert [line[:2] for line in matrix.legend({"B!", "--", "0.4"})] == ["B!", "--"]
+
+
+# ---- network options
+
+
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [
+        (["--subnet", "40.0.0.1/24"], Reason.INVALID_PREFIX),
+        (["--subnet", "40.0.0.0/24", "--gateway", "41.0.0.1"], Reason.INVALID_GATEWAY),
+        (["--subnet", "40.0.0.0/24", "--gateway", "40.0.0.1", "--gateway", "40.0.0.2"], Reason.INVALID_GATEWAY),
+        (["--subnet", "40.0.0.0/24", "--no-gateway", "--range", "41.0.0.0/25"], Reason.INVALID_RANGE),
+        (["--subnet", "40.0.0.0/24", "--no-gateway", "--exclude", "x"], Reason.INVALID_ARGUMENT),
+        (["--subnet", "40.0.0.0/24", "--vlan", "4095"], Reason.INVALID_VLAN),
+        (["--subnet", "40.0.0.0/24", "--mode", "passthru"], Reason.MODE_REFUSED),
+        (["--subnet", "40.0.0.0/24"], Reason.INVALID_ARGUMENT),
+        (["--subnet", "40.0.0.0/24", "--no-gateway", "--gateway", "40.0.0.1"], Reason.INVALID_ARGUMENT),
+        (["--no-ip", "--subnet", "40.0.0.0/24"], Reason.INVALID_ARGUMENT),
+        (["--no-ip", "--rest", "soon"], Reason.INVALID_ARGUMENT),
+        ([], Reason.INVALID_ARGUMENT),
+    ],
+)
+def test_bad_networks_are_named_before_anybody_is_asked(
+    args: list[str], reason: Reason, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["network", "create", "n", *args]) == present.USAGE
+    assert f"reason: {reason.name}\n" in capsys.readouterr().err

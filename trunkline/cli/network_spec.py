@@ -49,14 +49,20 @@ def spec(
     """The spec that the options ask for. Raises what `trunkline.ids` and this module find wrong with them."""
     _addressing(subnet, gateway, no_gateway, no_ip, (*ranges, *excludes))
     vid = words.vlan_choice(vlan)
+    chosen_mode = macvlan_mode(mode)
+    prefixes = _prefixes(subnet, gateway, ranges, excludes)
+    if subnet and not gateway and not no_gateway:
+        raise _refusal(
+            "neither --gateway nor --no-gateway is given", "name the router of the VLAN, or say there is none"
+        )
     return network_pb2.NetworkSpec(
         name=name,
         uplink=uplink,
         vlan=vid or 0,
         vlan_auto=vid is None,
-        prefixes=_prefixes(subnet, gateway, ranges, excludes),
+        prefixes=prefixes,
         mtu=mtu,
-        mode=macvlan_mode(mode),
+        mode=chosen_mode,
         overlap=overlap,
         host_selector=selector,
         rest_seconds=rest,
@@ -73,10 +79,6 @@ def _addressing(
         raise _refusal("no --subnet is given", "give --subnet CIDR, or --no-ip for a network without addresses")
     if no_gateway and gateway:
         raise _refusal("--gateway and --no-gateway exclude each other", "leave one out")
-    if subnet and not gateway and not no_gateway:
-        raise _refusal(
-            "neither --gateway nor --no-gateway is given", "name the router of the VLAN, or say there is none"
-        )
 
 
 def _refusal(message: str, remedy: str) -> Refusal:
