@@ -83,15 +83,22 @@ def place(spread: int) -> Iterator[Place]:
 
 def settle() -> None:
     """Wait until the kernel has taken the namespaces down: it does so behind our back, holding the lock we measure."""
-    # A namespace's exit runs on one ordered workqueue (cleanup_net), so a later one is gone only after the earlier.
-    name = f"tlb{os.getpid()}z"
-    ip("netns", "add", name)
-    ip("-n", name, "link", "add", "a0", "type", "veth", "peer", "name", f"tlz{os.getpid()}", "netns", str(os.getpid()))
-    ip("netns", "del", name)
-    link = Path(f"/sys/class/net/tlz{os.getpid()}")
-    deadline = time.monotonic() + 120
-    while link.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    # Namespaces end one after another on a queue of one worker (cleanup_net): when the end of a later one shows, by
+    # its half of a veth pair, the earlier ones are gone.
+    kept, last = f"tlb{os.getpid()}k", f"tlb{os.getpid()}z"
+    for name in (kept, last):
+        ip("netns", "add", name)
+    try:
+        ip("-n", kept, "link", "add", "here", "type", "veth", "peer", "name", "there", "netns", last)
+        ip("netns", "del", last)
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            shown = subprocess.run(["ip", "-n", kept, "link", "show", "here"], capture_output=True)
+            if shown.returncode:
+                return
+            time.sleep(0.02)
+    finally:
+        ip("netns", "del", kept)
 
 
 def address(number: int) -> str:
