@@ -184,6 +184,8 @@ def _hosts(snapshot: Snapshot) -> Iterator[str]:
     for name, session in snapshot.sessions.items():
         if name not in snapshot.hosts:
             yield f"a session of host {name} is live, which is not known"
+        elif snapshot.hosts[name].value.forgetting:
+            yield f"a session of host {name} is live while it is forgotten, so it may use what is let go"
         if not session.lease:
             yield f"the session of host {name} is on no lease, so it would live for ever"
 
