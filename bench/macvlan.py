@@ -93,7 +93,7 @@ def settle() -> None:
         ip("netns", "del", last)
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
-            shown = subprocess.run(["ip", "-n", kept, "link", "show", "here"], capture_output=True)
+            shown = subprocess.run(["ip", "-n", kept, "link", "show", "here"], check=False, capture_output=True)
             if shown.returncode:
                 return
             time.sleep(0.02)
