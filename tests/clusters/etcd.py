@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import tempfile
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -71,6 +72,14 @@ class _Node:
     extra: list[str] = field(default_factory=list)
 
 
+def _state(task: Path) -> str:
+    """State of a thread as proc(5) names it; "T" for one that ended meanwhile."""
+    try:
+        return (task / "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "T"
+
+
 class EtcdCluster:
     """`async with EtcdCluster(members=3, tls=True) as cluster:` gives a cluster that has a leader."""
 
@@ -123,8 +132,11 @@ class EtcdCluster:
         self._nodes[member].process = None
 
     def freeze(self, member: int) -> None:
-        """SIGSTOP: connections stay open, nothing answers."""
-        self._running(member).send_signal(signal.SIGSTOP)
+        """SIGSTOP: connections stay open, nothing answers. Returns once every thread has stopped."""
+        process = self._running(member)
+        process.send_signal(signal.SIGSTOP)
+        while any(_state(task) not in "tT" for task in Path(f"/proc/{process.pid}/task").iterdir()):
+            time.sleep(0.001)
 
     def thaw(self, member: int) -> None:
         """SIGCONT."""

@@ -55,8 +55,8 @@ def test_committed_means_once_and_conflict_means_never(script: list[Fate], wante
             ring.release(1)
         outcomes = [outcome for (outcome,) in await running]
         # Deletion makes every "must not exist" true again: only the lanes stand in the way of what was held.
-        for key in sorted(set(wanted)):
-            await store.commit([Txn((), (Delete(f"k{key}"),))])
+        for number in sorted(set(wanted)):
+            await store.commit([Txn((), (Delete(f"k{number}"),))])
         ring.release()
         count = tokens(model)
         for n, outcome in enumerate(outcomes):
@@ -64,8 +64,8 @@ def test_committed_means_once_and_conflict_means_never(script: list[Fate], wante
             if isinstance(outcome, Committed):
                 key = DATA + f"k{wanted[n]}".encode()
                 assert (outcome.revision, key, f"t{n}".encode()) in model.applied
-        for key in set(wanted):
-            winners = [o for n, o in enumerate(outcomes) if wanted[n] == key and isinstance(o, Committed)]
+        for number in set(wanted):
+            winners = [o for n, o in enumerate(outcomes) if wanted[n] == number and isinstance(o, Committed)]
             assert len(winners) == 1, "the first of a key must win: nobody else writes it"
         assert not any(key.startswith(DATA) for key in model.entries)
         await store.close()
