@@ -13,7 +13,7 @@ from controller.api import messages
 from controller.api.overview import overview
 from controller.api.reading import stamped
 from controller.plan.status import uplink_views
-from controller.plan.uplinks import set_uplink
+from controller.plan.uplinks import UplinkPlan, set_uplink
 from controller.reconcile.commit import Planned
 from controller.reconcile.replica import Replica
 from controller.state.snapshot import Snapshot
@@ -45,13 +45,13 @@ class FabricApi(fabric_pb2_grpc.FabricServiceServicer):
         """Replace what the switches carry on a label."""
         ranges = tuple((one.first, one.last) for one in request.vlans)
 
-        def plan(snapshot: Snapshot) -> Planned[None]:
-            return Planned(set_uplink(snapshot, request.label, ranges).txn, None)
+        def plan(snapshot: Snapshot) -> Planned[UplinkPlan]:
+            planned = set_uplink(snapshot, request.label, ranges)
+            return Planned(planned.txn, planned)
 
-        _, revision = await self._replica.committer.commit(plan)
-        await self._replica.follower.reached(revision)
+        planned, _ = await self._replica.committer.commit_in_turn(plan)
         views = {view.label: view for view in uplink_views(self._replica.snapshot)}
-        return fabric_pb2.SetUplinkResponse(uplink=messages.uplink(views[request.label]))
+        return fabric_pb2.SetUplinkResponse(uplink=messages.uplink(views[request.label]), warnings=planned.warnings)
 
     async def ListUplinks(
         self, request: fabric_pb2.ListUplinksRequest, context: Context

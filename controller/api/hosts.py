@@ -75,8 +75,7 @@ class HostApi(host_pb2_grpc.HostServiceServicer):
         def plan(snapshot: Snapshot) -> Planned[None]:
             return Planned(drain(snapshot, request.name, request.undo).txn, None)
 
-        _, revision = await self._replica.committer.commit(plan)
-        await self._replica.follower.reached(revision)
+        await self._replica.committer.commit_in_turn(plan)
         return host_pb2.DrainHostResponse(host=self._found(self._replica.snapshot, request.name))
 
     async def ForgetHost(self, request: host_pb2.ForgetHostRequest, context: Context) -> host_pb2.ForgetHostResponse:

@@ -40,14 +40,10 @@ class NetworkApi(network_pb2_grpc.NetworkServiceServicer):
             planned = create_network(snapshot, wanted, self._replica.clock.now_ms())
             return Planned(planned.txn, planned)
 
-        planned, revision = await self._replica.committer.commit(plan)
+        planned, _ = await self._replica.committer.commit_in_turn(plan)
         return network_pb2.CreateNetworkResponse(
-            network=await self._shown(wanted.name, revision), existed=planned.existed, warnings=planned.warnings
+            network=self._found(self._replica.snapshot, wanted.name), existed=planned.existed, warnings=planned.warnings
         )
-
-    async def _shown(self, name: str, revision: int) -> network_pb2.Network:
-        await self._replica.follower.reached(revision)
-        return self._found(self._replica.snapshot, name)
 
     def _found(self, snapshot: Snapshot, name: str) -> network_pb2.Network:
         network = messages.network(snapshot, name)
@@ -104,8 +100,10 @@ class NetworkApi(network_pb2_grpc.NetworkServiceServicer):
             planned = update_network(snapshot, wanted)
             return Planned(planned.txn, planned)
 
-        _, revision = await self._replica.committer.commit(plan)
-        return network_pb2.UpdateNetworkResponse(network=await self._shown(request.name, revision))
+        planned, _ = await self._replica.committer.commit_in_turn(plan)
+        return network_pb2.UpdateNetworkResponse(
+            network=self._found(self._replica.snapshot, request.name), warnings=planned.warnings
+        )
 
     async def DeleteNetwork(
         self, request: network_pb2.DeleteNetworkRequest, context: Context
@@ -115,6 +113,5 @@ class NetworkApi(network_pb2_grpc.NetworkServiceServicer):
         def plan(snapshot: Snapshot) -> Planned[None]:
             return Planned(delete_network(snapshot, request.name).txn, None)
 
-        _, revision = await self._replica.committer.commit(plan)
-        await self._replica.follower.reached(revision)
+        await self._replica.committer.commit_in_turn(plan)
         return network_pb2.DeleteNetworkResponse(gone=request.name not in self._replica.snapshot.networks)

@@ -16,6 +16,23 @@ from trunkline.errors import Reason, TrunklineError
 TRIES = 16
 """Plans made for one request before it is refused with STORE_CONTENTION."""
 
+TOGETHER = 500
+"""Items of a batch that are planned in one go; the loop serves others in between."""
+
+MALFORMED = frozenset(
+    {
+        Reason.INVALID_NAME,
+        Reason.INVALID_ARGUMENT,
+        Reason.INVALID_PREFIX,
+        Reason.INVALID_RANGE,
+        Reason.INVALID_VLAN,
+        Reason.INVALID_MAC,
+        Reason.INVALID_MTU,
+        Reason.MODE_REFUSED,
+    }
+)
+"""Refusals that say something of the request alone: no newer snapshot could change them."""
+
 T = TypeVar("T")
 
 
@@ -49,6 +66,7 @@ class Committer:
         self._follower = follower
         self._asking: asyncio.Task[int] | None = None
         self._next: asyncio.Task[int] | None = None
+        self._turn = asyncio.Lock()
 
     async def fresh(self) -> Snapshot:
         """The snapshot, covering everything that was acknowledged before this call."""
@@ -75,8 +93,8 @@ class Committer:
             snapshot = await self._follower.loaded()
             try:
                 planned = plan(snapshot)
-            except TrunklineError:
-                if current:
+            except TrunklineError as error:
+                if current or error.reason in MALFORMED:
                     raise
             else:
                 if planned.txn is not None:
@@ -92,15 +110,32 @@ class Committer:
             current = True
         raise _contention(tries)
 
+    async def commit_in_turn(self, plan: Plan[T]) -> tuple[T, int]:
+        """As `commit`, one after the other, and the snapshot shows it on return. For plans that all want the same
+        thing, such as the lowest free number: at once, only one of them could win each time."""
+        async with self._turn:
+            result, revision = await self.commit(plan)
+            await self._follower.reached(revision)
+        return result, revision
+
     async def commit_many(
         self, plans: Sequence[Callable[[Snapshot], Planned[T]]], tries: int = TRIES
     ) -> list[T | TrunklineError]:
-        """Make each plan true on its own; answers or errors in their order. STORE_UNAVAILABLE of the store is
-        raised when it hits all that is left, since what was not tried is not known to be refused."""
+        """Make each plan true on its own; answers or errors in their order. STORE_UNAVAILABLE is raised for all:
+        what was committed before is found again when the batch is repeated."""
+        await self._follower.loaded()
+        answers: list[T | TrunklineError] = []
+        for start in range(0, len(plans), TOGETHER):
+            part = await self._commit_part(plans[start : start + TOGETHER], tries)
+            answers += part
+        return answers
+
+    async def _commit_part(
+        self, plans: Sequence[Callable[[Snapshot], Planned[T]]], tries: int
+    ) -> list[T | TrunklineError]:
         answers: dict[int, T | TrunklineError] = {}
         left = list(range(len(plans)))
         current = False
-        await self._follower.loaded()
         for _ in range(tries):
             writing, waiting = self._plan_each(plans, left, answers, current)
             outcomes = await self._store.commit_many([planned.txn for _, planned in writing if planned.txn])
@@ -129,7 +164,7 @@ class Committer:
             try:
                 planned = plans[index](snapshot)
             except TrunklineError as error:
-                if current:
+                if current or error.reason in MALFORMED:
                     answers[index] = error
                 else:
                     waiting.append(index)

@@ -11,6 +11,7 @@ from controller.plan.desired import desired
 from controller.plan.hosts import register
 from controller.reconcile.commit import Committer, Planned
 from controller.reconcile.follower import Follower
+from controller.reconcile.keeping import keep
 from controller.reconcile.leases import ReplicaLease, RestLeases
 from controller.reconcile.releasing import Releaser, Upkeep
 from controller.reconcile.settling import Settling
@@ -25,6 +26,9 @@ from trunkline.backoff import Backoff
 from trunkline.clock import Clock
 from trunkline.errors import Reason, StoreUnavailable, TrunklineError
 from trunkline.model import HostFacts
+
+FOUNDED_SECONDS = 5.0
+"""How long a host waits at most for a replica that is just starting."""
 
 _log = log.get(__name__)
 
@@ -44,6 +48,8 @@ class Replica:
         self._lease = ReplicaLease(store, clock, Backoff(0.05, 2.0), self._lost_lease)
         self._upkeep = Upkeep(self.releaser, self.follower, clock)
         self._new_epoch = new_epoch
+        self._founded = asyncio.Event()
+        self._revision = 0
         self._settlings: dict[str, Settling] = {}
         self._subscriptions: set[Subscription] = set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -52,8 +58,8 @@ class Replica:
 
     def start(self) -> None:
         """Begin to follow the store; returns at once, whether it answers or not."""
-        for work in (self.follower.run(), self._lease.run(), self._upkeep.run(), self._found_epoch()):
-            self._tasks.append(asyncio.create_task(work))
+        for work in (self.follower.run, self._lease.run, self._upkeep.run, self._found_epoch):
+            self._tasks.append(asyncio.create_task(keep(work.__qualname__, work, self.clock)))
 
     def end_streams(self) -> None:
         """End sessions and watches: this replica stops, and their callers go on with another."""
@@ -111,6 +117,7 @@ class Replica:
                 _log.debug("epoch_not_founded", problem=error.message)
                 await self.clock.sleep(0.05 + backoff.next())
             else:
+                self._founded.set()
                 return
 
     def _plan_epoch(self, snapshot: Snapshot) -> Planned[None]:
@@ -120,12 +127,27 @@ class Replica:
         return Planned(Txn((Absent(keys.EPOCH),), (Put(keys.EPOCH, record),)), None)
 
     def _changed(self, dirty: Dirty, flapped: frozenset[str]) -> None:
+        self._check_order()
         self.fleet.poke(dirty.desired)
         for host in dirty.hosts:
             if (settling := self._settlings.get(host)) is not None:
                 settling.check_session()
         for subscription in self._subscriptions:
             subscription.add(dirty, flapped)
+
+    def _check_order(self) -> None:
+        """A store whose revision went back was replaced by an older copy of itself: no session of before may go on
+        as if nothing had happened. Its agent shows what it has seen when it comes back."""
+        revision, before = self.snapshot.revision, self._revision
+        self._revision = revision
+        if revision < before:
+            error = TrunklineError(
+                Reason.STORE_BEHIND,
+                f"the store went back from revision {before} to {revision}: it lost data",
+                "bring its newer data back",
+            )
+            _log.error("store_behind", problem=error.message)
+            self.fleet.end_all(error)
 
     def _lost_lease(self) -> None:
         # The store may already show these hosts to others; acting on for them would make two writers (law 8).
@@ -138,7 +160,10 @@ class Replica:
         Raises what `register` refuses, STORE_BEHIND, and STORE_UNAVAILABLE while this replica holds no lease.
         """
         await self._check_history(facts)
-        warnings, number = await self.committer.commit(lambda snapshot: self._plan_session(snapshot, facts))
+        # New hosts all want the lowest free number; known ones want nothing of each other.
+        known = facts.host in self.snapshot.hosts
+        commit = self.committer.commit if known else self.committer.commit_in_turn
+        warnings, number = await commit(lambda snapshot: self._plan_session(snapshot, facts))
         await self.follower.reached(number)
         host = facts.host
         session = Session(host, number, lambda: desired(self.snapshot, host), self.fleet.budget)
@@ -146,7 +171,7 @@ class Replica:
         self.fleet.open(session)
         if self.fleet.get(host) is session:
             self._settlings[host] = settling
-        work = asyncio.create_task(settling.run())
+        work = asyncio.create_task(keep("settling", settling.run, self.clock))
         _log.info("session_opened", host=host, session=number, warnings=warnings)
         try:
             yield session, settling
@@ -173,6 +198,11 @@ class Replica:
     async def _check_history(self, facts: HostFacts) -> None:
         """Refuse a host that has worked towards a revision of this history that the store has not reached: the
         store lost data, and addresses that it gave out may be given out again."""
+        try:
+            async with asyncio.timeout(FOUNDED_SECONDS):
+                await self._founded.wait()
+        except TimeoutError:
+            raise StoreUnavailable("the store has not been read yet") from None
         snapshot = await self.committer.fresh()
         if facts.epoch and facts.epoch == snapshot.epoch and facts.revision > snapshot.revision:
             raise TrunklineError(

@@ -6,16 +6,16 @@ Several agents may share a `Segment`, a model of the wire that carries their pro
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from grpc import aio
 
 from trunkline.agent.v1 import session_pb2, session_pb2_grpc
 from trunkline.ids import PROTOCOL
-from trunkline.model import Desired, HostAttachment, HostNetwork
+from trunkline.model import Desired, HostAttachment, HostNetwork, HostUplink
 from trunkline.v1 import attachment_pb2, check_pb2, fabric_pb2
-from trunkline.wire import desired_from_pb, target_to_pb
+from trunkline.wire import desired_from_pb, uplink_to_pb
 
 OK = check_pb2.PROBE_OUTCOME_OK
 SILENT = check_pb2.PROBE_OUTCOME_SILENT
@@ -127,10 +127,6 @@ class ScriptedAgent:
         )
 
     def _uplinks(self) -> list[fabric_pb2.HostUplink]:
-        # On a session's messages the field `host` carries the label: a host speaks only of itself.
-        from trunkline.model import HostUplink
-        from trunkline.wire import uplink_to_pb
-
         return [
             uplink_to_pb(
                 HostUplink(label, f"enp{7 + n}s0", True, True, True, self.uplink_mtu, f"52:54:00:00:00:{n:02x}")
@@ -138,10 +134,14 @@ class ScriptedAgent:
             for n, label in enumerate(self.uplink_labels)
         ]
 
-    async def until(self, condition, seconds: float = 10.0) -> None:
+    async def until(self, condition: Callable[[], bool], seconds: float = 10.0) -> None:
         """Wait until `condition()` holds; it is looked at after every message."""
         async with asyncio.timeout(seconds), self._changed:
             await self._changed.wait_for(condition)
+
+    def ended(self) -> bool:
+        """The controller ended the session."""
+        return self.error is not None
 
     async def _requests(self) -> AsyncIterator[session_pb2.ConnectRequest]:
         while (message := await self._up.get()) is not None:
@@ -300,6 +300,3 @@ class ScriptedAgent:
 
     def _result(self, run: session_pb2.ProbeRun, **fields: object) -> check_pb2.CheckResult:
         return check_pb2.CheckResult(network=run.network.name, **fields)  # type: ignore[arg-type]
-
-
-__all__ = ["ScriptedAgent", "Segment", "target_to_pb"]

@@ -123,7 +123,7 @@ def test_sigterm_ends_in_order_and_state_stays(tmp_path: Path) -> None:
         with pytest.raises(grpc.RpcError) as ended:
             for _ in watch:
                 pass
-        assert ended.value.code() is grpc.StatusCode.UNAVAILABLE  # type: ignore[attr-defined]
+        assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
         assert process.wait(SECONDS) == 0
     with daemon(tmp_path) as (_, address), sync_channel(address, None) as channel:
         assert names(channel) == ["blue"]

@@ -10,7 +10,8 @@ from trunkline.v1 import attachment_pb2, fabric_pb2, host_pb2, network_pb2
 
 @pytest.fixture(params=["rig", "etcd_rig"])
 def any_rig(request: pytest.FixtureRequest) -> Rig:
-    return request.getfixturevalue(request.param)
+    rig: Rig = request.getfixturevalue(request.param)
+    return rig
 
 
 async def test_from_create_to_ready_and_gone(any_rig: Rig) -> None:

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 from contract.controller.rig import PENDING, READY, SECONDS, WAITING, Rig, refused, running
+from fakes.scripted_agent import ScriptedAgent
 from grpc import aio
 
 from controller.config import TlsTable
+from controller.reconcile import keeping, leases
 from controller.state import keys
+from controller.state.entry import Listing
 from controller.state.txn import Delete, Txn, Unchanged
 from controller.store.memory import MemoryStore
 from trunkline import pki
@@ -151,6 +154,70 @@ async def test_host_that_has_seen_more_than_the_store(rig: Rig) -> None:
     with refused(Reason.STORE_BEHIND, "docker1", "999999"):
         await rig.agent("docker1", epoch=epoch, revision=999_999).start()
     await rig.agent("docker1", epoch="another", revision=999_999).start()
+
+
+async def test_lost_lease_ends_all_sessions(memory: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "SESSION_TTL", 1.0)
+    async with running(memory) as rig:
+        agents = [await rig.agent(f"docker{n}").start() for n in range(3)]
+        memory.away = True
+        for agent in agents:
+            await agent.until(agent.ended)
+            assert agent.error is not None
+            assert from_rpc_error(agent.error).reason is Reason.STORE_UNAVAILABLE
+        with refused(Reason.STORE_UNAVAILABLE):
+            await agents[0].start()
+        memory.away = False
+        for agent in agents:
+            await reopened(agent)
+            await rig.until_host(agent.host, lambda seen: seen.host.connected)
+
+
+async def reopened(agent: ScriptedAgent) -> None:
+    """Try again until a session is opened, as an agent does."""
+    for _ in range(100):
+        try:
+            await agent.start()
+        except aio.AioRpcError as error:
+            if not from_rpc_error(error).retryable:
+                raise
+            await asyncio.sleep(0.05)
+        else:
+            return
+    raise AssertionError("no session")
+
+
+async def test_store_that_went_back_ends_all_sessions(rig: Rig, memory: MemoryStore) -> None:
+    agent = await rig.agent("docker1").start()
+    await rig.create()
+    await agent.until(lambda: agent.revision > 3)
+    snapshot = rig.app.replica.snapshot
+    # What a restore of an old copy looks like to a follower: a listing at an older revision.
+    rig.app.replica.follower._moved(snapshot.replace(Listing(2, (await memory.read("epoch")).entries)))
+    await agent.until(lambda: agent.error is not None)
+    assert agent.error is not None
+    assert from_rpc_error(agent.error).reason is Reason.STORE_BEHIND
+
+
+async def test_bug_in_one_turn_does_not_end_the_loop(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "PAUSE", 0.01)
+    agent = await rig.agent("docker1").start()
+    await rig.create()
+
+    def broken(*_: object) -> None:
+        rig.app.replica.follower.forget(broken)
+        raise ZeroDivisionError
+
+    rig.app.replica.follower.listen(broken)
+    await rig.attach("docker1", "web")
+    await rig.until_phase("docker1", "web/blue", READY)
+    assert "web/blue" in agent.links
+
+
+async def test_creating_many_at_once(rig: Rig) -> None:
+    await asyncio.gather(*(rig.create(f"n{n}", f"20.0.{n}.0/24", vlan=n + 2) for n in range(40)))
+    assert len({stored.value.number for stored in rig.app.replica.snapshot.networks.values()}) == 40
+    await rig.lawful()
 
 
 async def test_registering_many_at_once(rig: Rig) -> None:
