@@ -10,7 +10,7 @@ from typing import TypeVar
 from agent.plan import verify
 from agent.plan.diff import Plan
 from agent.plan.steps import DeleteLink, RaiseLink, SetPromiscuous, Step, Subject
-from agent.spool import Deeds, Spool
+from agent.spool import DEEDS, DESIRED, Deeds, Spool
 from trunkline import log
 from trunkline.errors import TrunklineError
 from trunkline.model import Desired, Problem
@@ -25,7 +25,7 @@ class Memory:
         self._spool = spool
         self._host = host
         self._found: list[Problem] = []
-        self._writing: Problem | None = None
+        self._writing: dict[str, Problem] = {}
         self._log = log.get("spool")
         self.spooled: Desired | None = self._read(spool.desired)
         self.deeds: Deeds = self._read(spool.deeds) or Deeds()
@@ -44,7 +44,7 @@ class Memory:
 
     def problems(self) -> tuple[Problem, ...]:
         """What could not be read when the agent started, and what cannot be written now."""
-        return (*self._found, *([self._writing] if self._writing else []))
+        return (*self._found, *self._writing.values())
 
     async def operator_accepted(self) -> bool:
         """Whether `accept-epoch` was asked for since the last look."""
@@ -52,7 +52,7 @@ class Memory:
 
     async def keep(self, desired: Desired, accepted: str) -> None:
         """Make `desired` what the next life starts from."""
-        if desired != self._kept and await self._write(lambda: self._spool.keep_desired(desired)):
+        if desired != self._kept and await self._write(DESIRED, lambda: self._spool.keep_desired(desired)):
             self._kept = desired
         marks = self.deeds.marks | verify.marks(desired)
         await self._remember(replace(self.deeds, epoch=accepted, marks=marks))
@@ -82,15 +82,15 @@ class Memory:
     async def _remember(self, deeds: Deeds) -> None:
         if deeds != self.deeds:
             self.deeds = deeds
-            await self._write(lambda: self._spool.keep_deeds(deeds))
+            await self._write(DEEDS, lambda: self._spool.keep_deeds(deeds))
 
-    async def _write(self, write: Callable[[], None]) -> bool:
+    async def _write(self, name: str, write: Callable[[], None]) -> bool:
         try:
             await asyncio.to_thread(write)
         except TrunklineError as error:
-            if self._writing is None:
+            if name not in self._writing:
                 self._log.error("spool cannot be written", reason=error.reason.name, why=error.text)
-            self._writing = self._problem(error)
+            self._writing[name] = self._problem(error)
             return False
-        self._writing = None
+        self._writing.pop(name, None)
         return True
