@@ -65,7 +65,16 @@ class MemoryStore:
         for txn in txns:
             batch.check(txn)
         await self._answer()
-        return [self._apply(txn) for txn in txns]
+        outcomes: list[Outcome] = []
+        gone: Reload | None = None
+        for txn in txns:
+            try:
+                outcomes.append(self._apply(txn))
+            except Reload as error:
+                gone = gone or error
+        if gone:
+            raise gone
+        return outcomes
 
     async def watch(self, prefix: str, after: int) -> AsyncIterator[Changes]:
         """See the port."""
@@ -106,7 +115,8 @@ class MemoryStore:
 
     async def members(self) -> list[Member]:
         """See the port."""
-        return [Member("memory", not self.away, "memory", "switched off" if self.away else "")]
+        off = self.away or self._closed
+        return [Member("memory", not off, "memory", "switched off" if off else "")]
 
     async def close(self) -> None:
         """See the port."""

@@ -67,12 +67,17 @@ class Store(Protocol):
         Committed is only answered for a transaction that was applied, exactly once; Conflict only for one that
         never was and never will be. When the outcome cannot be learnt within the deadline: StoreUnavailable, and
         the adapter guarantees that the transaction is settled before any later commit of this adapter.
-        Cancelling the caller does not cancel a transaction under way.
+        Cancelling the caller does not cancel a transaction under way. Reload when it hangs a key on a lease that is
+        gone, INVALID_ARGUMENT when it is too large, STORE_NOSPACE when the store is full, STORE_FENCED when another
+        process took this one's name over: nothing was written then, but for a transaction under way while fenced.
         """
         ...
 
     async def commit_many(self, txns: Sequence[Txn]) -> list[Outcome]:
-        """Commit several independent transactions; outcomes in their order. Each is atomic, all together are not."""
+        """Commit several independent transactions; outcomes in their order. Each is atomic, all together are not.
+
+        When one ends without an outcome, its error is raised once all others have ended.
+        """
         ...
 
     def watch(self, prefix: str, after: int) -> AsyncIterator[Changes]:

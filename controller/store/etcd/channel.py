@@ -184,7 +184,8 @@ class Ring:
         self._diagnoses: set[asyncio.Task[None]] = set()
 
     def pick(self, avoid: Endpoint | None = None) -> Endpoint:
-        """The endpoint to use next; another than `avoid` when there is one."""
+        """The endpoint to use next; another than `avoid` when there is one. Raises StoreUnavailable once closed."""
+        self._check_open()
         count = len(self.endpoints)
         order = [self.endpoints[(self._preferred + i) % count] for i in range(count)]
         sound = [e for e in order if not e.suspect and e is not avoid]
@@ -214,6 +215,7 @@ class Ring:
         endpoint: Endpoint | None = None,
     ) -> A:
         """One attempt on one member. Raises Refused or Unknown; a call that is cut short is never repeated here."""
+        self._check_open()
         chosen = endpoint or self.pick()
         try:
             answer = await method(chosen)(request, timeout=timeout or self.settings.attempt, wait_for_ready=False)
@@ -222,6 +224,11 @@ class Ring:
         except TimeoutError:
             self.suspect(chosen, "no answer in time")
             raise Unknown(f"{chosen.name}: no answer in time") from None
+        except asyncio.CancelledError:
+            # gRPC ends the calls of a closed channel as if their tasks were cancelled.
+            if being_cancelled():
+                raise
+            raise Unknown(f"{chosen.name}: the connection was closed here") from None
         chosen.answered()
         return answer
 
@@ -288,6 +295,10 @@ class Ring:
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(endpoint.channel.close() for endpoint in self.endpoints))
 
+    def _check_open(self) -> None:
+        if self.closed:
+            raise StoreUnavailable("the connection to etcd was closed here", "open a new one")
+
     async def _check_suspects(self) -> None:
         while suspects := [e for e in self.endpoints if e.suspect]:
             await asyncio.sleep(0.5)
@@ -317,6 +328,12 @@ class Ring:
         cause = await diagnose(endpoint.name, s.ca, s.cert, s.key, s.server_name)
         if endpoint.suspect:
             endpoint.cause = cause
+
+
+def being_cancelled() -> bool:
+    """Whether somebody cancels the current task, as opposed to a call in it."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def no_space() -> TrunklineError:

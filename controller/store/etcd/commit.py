@@ -23,7 +23,7 @@ from controller.store.etcd.channel import Endpoint, Refused, Ring, Unknown, no_s
 from controller.store.etcd.lanes import Lane, Lanes
 from controller.store.etcd.txn import Attempt, Codec, Ending, Verdict
 from controller.store.port import Committed, Conflict, Outcome, Reload
-from trunkline.errors import StoreUnavailable, TrunklineError
+from trunkline.errors import Reason, StoreUnavailable, TrunklineError
 from trunkline.etcd import rpc_pb2 as pb
 
 _FIRST_PAUSE: Final = 0.02
@@ -243,8 +243,8 @@ class Committer:
             outcome = Committed(verdict.revision)
             for entry in entries:
                 entry.settle(outcome)
-        elif len(entries) > 1 and (error is None or isinstance(error, Reload)):
-            # A refusal for one lease that is gone hits the whole batch, too.
+        elif len(entries) > 1 and (error is None or error.reason is not Reason.STORE_NOSPACE):
+            # A refusal for one member's lease, or size, hits the whole batch, too.
             for entry in entries:
                 entry.sent = False
             self._split.extendleft(reversed(grouping.halves(entries)))

@@ -58,6 +58,7 @@ class EmbeddedEtcd:
         self._quota = quota
         self._process: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
+        self._spawning: asyncio.Task[None] | None = None
         self._locks = contextlib.ExitStack()
         self._child_lock = -1
         self._ports = _Ports(0, 0)
@@ -77,7 +78,7 @@ class EmbeddedEtcd:
         """Start etcd, end what is left of an earlier one, and return when it answers."""
         try:
             await self._prepare()
-            await self._spawn()
+            await self._start_child()
             await self._until_answering()
         except BaseException:
             await self.stop()
@@ -90,6 +91,9 @@ class EmbeddedEtcd:
             self._supervisor.cancel()
             await asyncio.gather(self._supervisor, return_exceptions=True)
             self._supervisor = None
+        if self._spawning is not None:
+            # A child that is just being made must be known before it can be ended.
+            await asyncio.gather(self._spawning, return_exceptions=True)
         if self._process is not None:
             await _end(self._process)
             self._process = None
@@ -193,6 +197,10 @@ class EmbeddedEtcd:
             "--log-level=warn",
         ]
 
+    async def _start_child(self) -> None:
+        self._spawning = asyncio.create_task(self._spawn(), name="etcd-spawn")
+        await asyncio.shield(self._spawning)
+
     async def _spawn(self) -> None:
         path = self._directory / "etcd.log"
         if path.exists() and path.stat().st_size > _LOG_LIMIT:
@@ -246,7 +254,10 @@ class EmbeddedEtcd:
             pause = backoff.next()
             self._log.warning("etcd ended and is started again", status=status, in_seconds=round(pause, 2))
             await asyncio.sleep(pause)
-            await self._spawn()
+            try:
+                await self._start_child()
+            except OSError as error:
+                self._log.error("etcd cannot be started", program=str(self._binary), error=str(error))
 
     def _last_words(self) -> str:
         with contextlib.suppress(OSError):

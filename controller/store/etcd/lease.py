@@ -13,7 +13,7 @@ import time
 import grpc
 from grpc import aio
 
-from controller.store.etcd.channel import Refused, Ring, Unknown
+from controller.store.etcd.channel import Refused, Ring, Unknown, being_cancelled
 from controller.store.port import Reload
 from trunkline.etcd import rpc_pb2 as pb
 
@@ -65,6 +65,10 @@ async def _renew_once(ring: Ring, lease: int) -> int:
         answer = await call.read()
     except aio.AioRpcError as error:
         raise ring.judge(endpoint, error) from None
+    except asyncio.CancelledError:
+        if being_cancelled():
+            raise
+        raise Unknown(f"{endpoint.name}: the connection was closed here") from None
     except asyncio.InvalidStateError:
         raise Unknown(f"{endpoint.name}: the call had ended") from None
     finally:

@@ -13,6 +13,7 @@ from controller.store.etcd.channel import Endpoint, EtcdSettings, Refused, Ring,
 from controller.store.etcd.commit import Committer
 from controller.store.etcd.watch import Watch
 from controller.store.port import Committed, Member, Outcome
+from trunkline.errors import StoreUnavailable
 from trunkline.etcd import rpc_pb2 as pb
 
 _HEARTBEAT = Txn((), ())
@@ -82,7 +83,7 @@ class EtcdStore:
             alarms = await self._ring.call(
                 lambda e: e.maintenance.Alarm, pb.AlarmRequest(action=pb.AlarmRequest.GET), endpoint=endpoint
             )
-        except (Refused, Unknown) as failure:
+        except (Refused, Unknown, StoreUnavailable) as failure:
             return Member(endpoint.name, False, problem=endpoint.problem or str(failure))
         raised = sorted({pb.AlarmType.Name(alarm.alarm) for alarm in alarms.alarms})
         problems = [f"alarm {name}" for name in raised]

@@ -16,7 +16,7 @@ from typing import Any, Final
 from grpc import aio
 
 from controller.state.entry import Change, Changes
-from controller.store.etcd.channel import Refused, Ring
+from controller.store.etcd.channel import Endpoint, Refused, Ring, being_cancelled
 from controller.store.etcd.lanes import root
 from controller.store.etcd.read import entry
 from controller.store.etcd.txn import decode, encode, prefix_end
@@ -25,7 +25,7 @@ from trunkline.errors import StoreUnavailable
 from trunkline.etcd import kv_pb2
 from trunkline.etcd import rpc_pb2 as pb
 
-QUIET: Final = 1.5
+QUIET: Final = 2.0
 """Seconds without any revision after which a heartbeat is committed."""
 
 GRACE: Final = 1.5
@@ -51,12 +51,14 @@ class Watch:
         self._data = encode(ring.settings.prefix)
         self._wanted = self._data + encode(prefix)
         self._delivered = after
-        self._endpoint = ring.pick()
+        self._endpoint = ring.endpoints[0]
 
     async def changes(self) -> AsyncIterator[Changes]:
         """Deliver until closed; raises Reload when that is not possible without a gap."""
         pause = _FIRST_PAUSE
+        avoid: Endpoint | None = None
         while not self._ring.closed:
+            self._endpoint = avoid = self._ring.pick(avoid)
             stream = self._endpoint.watch.Watch()
             try:
                 await self._create(stream)
@@ -69,7 +71,6 @@ class Watch:
                 stream.cancel()
             await asyncio.sleep(pause)
             pause = min(_LAST_PAUSE, pause * 2)
-            self._endpoint = self._ring.pick(avoid=self._endpoint)
 
     async def _create(self, stream: _Stream) -> None:
         request = pb.WatchCreateRequest(
@@ -129,7 +130,7 @@ class Watch:
             raise self._judge(error) from None
         except asyncio.CancelledError:
             # gRPC reports a closed channel as a cancellation, which is not one of our task.
-            if read.done() and not _being_cancelled():
+            if read.done() and not being_cancelled():
                 raise _Cut from None
             raise
         finally:
@@ -165,8 +166,3 @@ class Watch:
 def _forget(task: asyncio.Future[int]) -> None:
     if not task.cancelled():
         task.exception()
-
-
-def _being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -13,7 +13,7 @@ from contract.store.conftest import Case
 from controller.state.entry import Change, Changes
 from controller.state.txn import MAX_OPS, Absent, Delete, Guard, NoneNewer, Op, Put, Txn, Unchanged
 from controller.store.port import Committed, Conflict, Reload, Store
-from trunkline.errors import Reason, Refusal, TrunklineError
+from trunkline.errors import Reason, Refusal, StoreUnavailable
 
 
 def put(key: str, value: bytes = b"v", *guards: Guard, lease: int = 0) -> Txn:
@@ -278,6 +278,21 @@ async def test_a_watch_of_compacted_history_asks_for_a_reload(case: Case) -> Non
     assert [c.revision for c in await collect(store, last - 1, last)] == [last]
 
 
+async def test_a_watch_from_a_revision_that_was_never_reached_asks_for_a_reload(store: Store) -> None:
+    """What a restored backup looks like to a process that knew more."""
+    revision = await done(store, put("a"))
+    with pytest.raises(Reload):
+        await collect(store, revision + 1_000_000, revision + 2_000_000)
+
+
+async def test_one_error_among_many_leaves_the_others_committed(store: Store) -> None:
+    lease = await store.grant(10)
+    await store.revoke(lease)
+    with pytest.raises(Reload):
+        await store.commit_many([put(f"k/{i}", b"x", lease=lease if i == 3 else 0) for i in range(8)])
+    assert len(await values(store)) == 7
+
+
 async def test_a_live_watch_outlives_a_compaction(case: Case) -> None:
     store = case.store
     revision = await done(store, put("a", b"0"))
@@ -350,8 +365,10 @@ async def test_a_closed_store_says_so(store: Store) -> None:
     await done(store, put("a"))
     await store.close()
     await store.close()
-    with pytest.raises(TrunklineError):
-        await store.commit(put("b"))
+    for call in (store.commit(put("b")), store.read(""), store.revision(), store.grant(10), store.renew(1)):
+        with pytest.raises(StoreUnavailable):
+            await call
+    assert not any(member.healthy for member in await store.members())
 
 
 def random_txn(draw: random.Random, revisions: dict[str, list[int]]) -> tuple[list[tuple[str, str, int]], list[Op]]:
