@@ -50,6 +50,7 @@ class Releaser:
         self._follower = follower
         self._leases = leases
         self._clock = clock
+        self._at_work: set[str] = set()
 
     async def finish_detach(self, host: str, name: str, observed_revision: int) -> bool:
         """Free the address of an attachment that was observed gone, and forget it; the address rests."""
@@ -88,6 +89,13 @@ class Releaser:
     async def forget(self, host: str) -> LetGo:
         """Let a host go with everything it held, and say what that was. Raises HOST_NOT_FOUND, HOST_CONNECTED,
         STORE_CONTENTION. What is interrupted is taken up by any replica's upkeep."""
+        self._at_work.add(host)
+        try:
+            return await self._forget(host)
+        finally:
+            self._at_work.discard(host)
+
+    async def _forget(self, host: str) -> LetGo:
         let_go = LetGo()
         for turn in range(TRIES):
             snapshot = self._follower.snapshot
@@ -106,7 +114,9 @@ class Releaser:
         raise TrunklineError(Reason.STORE_CONTENTION, f"host {host} keeps changing while it is forgotten", "try again")
 
     async def resume_forget(self, host: str) -> bool:
-        """Go on with a host that somebody began to forget."""
+        """Go on with a host that somebody began to forget, unless this replica is at it already."""
+        if host in self._at_work or host not in self._follower.snapshot.hosts:
+            return True
         await self.forget(host)
         return True
 
@@ -137,10 +147,19 @@ class Upkeep:
         self._clock = clock
         self._backoff = Backoff(0.1, 5.0)
         self._wake = asyncio.Event()
+        self._deleting: set[str] = set()
+        self._forgetting: set[str] = set()
 
     def changed(self, dirty: Dirty, _flapped: frozenset[str]) -> None:
-        """Listener of the follower."""
-        if dirty.networks or dirty.hosts:
+        """Listener of the follower: keeps track of what is unfinished, so that other changes cost nothing."""
+        snapshot = self._follower.snapshot
+        for name in dirty.networks:
+            network = snapshot.networks.get(name)
+            _mark(self._deleting, name, network is not None and network.value.deleting)
+        for name in dirty.hosts:
+            host = snapshot.hosts.get(name)
+            _mark(self._forgetting, name, host is not None and host.value.forgetting)
+        if self._deleting or self._forgetting:
             self._wake.set()
 
     async def run(self) -> None:
@@ -166,13 +185,10 @@ class Upkeep:
     async def _look(self) -> bool:
         if not self._follower.level:
             return True
-        snapshot = self._follower.snapshot
-        networks = [name for name, stored in snapshot.networks.items() if stored.value.deleting]
-        hosts = [name for name, stored in snapshot.hosts.items() if stored.value.forgetting]
         done = True
-        for name in networks:
+        for name in sorted(self._deleting):
             done &= await self._attempt(self._releaser.finish_delete, name)
-        for name in hosts:
+        for name in sorted(self._forgetting):
             done &= await self._attempt(self._releaser.resume_forget, name)
         return done
 
@@ -183,3 +199,10 @@ class Upkeep:
         except TrunklineError as error:
             _log.warning("upkeep_failed", object=name, reason=error.reason.name, problem=error.message)
             return False
+
+
+def _mark(names: set[str], name: str, unfinished: bool) -> None:
+    if unfinished:
+        names.add(name)
+    else:
+        names.discard(name)

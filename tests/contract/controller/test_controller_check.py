@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+import pytest
 from contract.controller.rig import READY, SECONDS, Rig, refused
 from fakes.scripted_agent import Segment
 
+from controller.api import check as check_api
 from trunkline.errors import Reason
 from trunkline.v1 import check_pb2, host_pb2, network_pb2
 
@@ -103,7 +105,8 @@ async def test_gateway_that_does_not_answer(rig: Rig) -> None:
     assert learnt.outcomes(GATEWAY) == {("a", ""): OK, ("b", ""): OK, ("c", ""): OK}
 
 
-async def test_host_that_never_reports_is_unknown_and_delays_nobody(rig: Rig) -> None:
+async def test_host_that_never_reports_is_unknown_and_delays_nobody(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check_api, "GRACE", 0.3)
     await three(rig)
     rig.agents[2].frozen = True
     loop = asyncio.get_running_loop()

@@ -10,6 +10,7 @@ from contract.controller.rig import PENDING, READY, SECONDS, WAITING, Rig, refus
 from fakes.scripted_agent import ScriptedAgent
 from grpc import aio
 
+from controller.api import attachments
 from controller.config import TlsTable
 from controller.reconcile import keeping, leases
 from controller.state import keys
@@ -137,7 +138,10 @@ async def test_pushes_are_merged_and_a_slow_host_costs_nobody(rig: Rig) -> None:
     assert slow.pushes < 50, "changes that come together are pushed together"
 
 
-async def test_host_that_does_not_answer_delays_only_its_own_question(rig: Rig) -> None:
+async def test_host_that_does_not_answer_delays_only_its_own_question(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attachments, "INSPECT_SECONDS", 1.0)
     await rig.agent("docker1", frozen=True).start()
     await rig.agent("docker2", containers={"web": "running"}).start()
     await rig.create()
