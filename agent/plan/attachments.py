@@ -45,16 +45,18 @@ def plan(desired: Desired, observed: Observed, networks: Mapping[str, NetworkPla
     if removals:
         plans.deletions += [_deletion(owner, view, interface) for owner, view, interface in going]
     doomed = {(view.namespace.identity, interface.link.index) for _, view, interface in going} if removals else set()
+    if not removals:
+        for owner, view, interface in going:
+            plans.blocked.setdefault(owner, _kept(f"interface {interface.link.name} in {view.namespace.path}"))
     planner = _Planner(observed, networks, wanted_networks, removals, plans, doomed)
     for wanted in desired.attachments:
         place = places.get(wanted.name)
+        if wanted.name in plans.blocked:
+            continue
         if place is None:
             plans.blocked[wanted.name] = _unresolved(wanted, observed)
         else:
             planner.plan(wanted, place)
-    if not removals:
-        for owner, view, interface in going:
-            plans.blocked.setdefault(owner, _kept(f"interface {interface.link.name} in {view.namespace.path}"))
     return plans
 
 

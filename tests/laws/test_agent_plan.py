@@ -179,7 +179,7 @@ def _interface(draw: st.DrawFn, kernel: FakeKernel, number: int) -> None:
     where = kernel.space(Namespace(draw(st.sampled_from(PATHS)), "")).namespace
     alias = draw(st.sampled_from((naming.attachment_mark(f"a{number}"), "", "somebody's")))
     here = draw(st.integers(0, 4)) > 0
-    names = (f"tl{number}", f"net{number}")
+    names: tuple[str, ...] = (f"tl{number}", f"net{number}")
     if here and alias != "somebody's":  # else the name we need is taken for good, which is reported, not cured
         names = (*names, naming.temporary(f"a{number}"))
     name = draw(st.sampled_from(names))
