@@ -114,7 +114,8 @@ class Fabric(RuleBasedStateMachine):
             if revision is None:
                 return
             self.truth.apply(self.store.changes(self.truth.revision))
-            assert violations(self.truth) == []
+            broken = violations(self.truth)
+            assert not broken, broken
             for op in txn.ops:
                 if isinstance(op, Put):
                     self.judge(op, before, pending)
@@ -354,6 +355,16 @@ class Fabric(RuleBasedStateMachine):
                     assert other == f"{host}/{name}", f"{address} of {network} is on {other} and {host}/{name}"
 
     @invariant()
+    def what_a_kernel_has_is_held_for_it(self) -> None:
+        for host, agent in self.agents.items():
+            for name, (network, addresses) in agent.attachments.items():
+                for address in addresses:
+                    entry = self.store.entries.get(keys.address(network, address.partition("/")[0]))
+                    record = json.loads(entry.value) if entry is not None else {}
+                    held = (record.get("kind"), record.get("host"), record.get("holder"))
+                    assert held == ("attachment", host, name), f"{host}/{name} uses {address}, which is {record}"
+
+    @invariant()
     def nothing_is_left_of_a_network_that_is_gone(self) -> None:
         for host, agent in self.agents.items():
             for network in agent.networks:
@@ -412,6 +423,7 @@ def walk(seed: int, steps: int) -> Fabric:
     for _ in range(steps):
         step(fabric, draw, draw.choice(STEPS))
         fabric.no_address_twice_in_kernels()
+        fabric.what_a_kernel_has_is_held_for_it()
         fabric.nothing_is_left_of_a_network_that_is_gone()
     fabric.a_replica_that_caught_up_equals_a_listing()
     return fabric

@@ -74,8 +74,8 @@ def observes(host: str, *networks: str) -> Planner:
     return plan
 
 
-def hello(host: str) -> Planner:
-    facts = HostFacts(host, f"machine-{host}", uplinks=UPLINKS, labels={"new": "label"})
+def hello(host: str, **labels: str) -> Planner:
+    facts = HostFacts(host, f"machine-{host}", uplinks=UPLINKS, labels=labels)
     return lambda room: [register(room.snapshot, facts, "r2", room.next_lease(), room.now).txn]
 
 
@@ -118,6 +118,7 @@ PLANS: dict[str, Planner] = {
     "forget": lambda room: forget(room.snapshot, "h3", room.now, room.next_lease()).steps,
     "forget on": lambda room: forget(room.snapshot, "h5", room.now, room.next_lease()).steps,
     "hello": hello("h1"),
+    "hello with a new label": hello("h1", new="label"),
     "hello of the absent": hello("h3"),
     "hello of a new host": hello("h6"),
     "hello of another new host": hello("h7"),
@@ -156,6 +157,9 @@ def test_plan_pairs_on_one_snapshot(first: str) -> None:
     [
         # A MAC is claimed on a snapshot in which no network could build it; then one is made that does.
         ("attach with the MAC of a network to come", ("create overlapped", asks(AttachmentRequest("h1", "n2", WEB)))),
+        # The number and the VLAN id it would take are still free, so only the guard on all networks sees the overlap.
+        ("create overlapping", ("finish delete", "create overlapped")),
+        ("hello", ("observe the old network again",)),
         ("delete", ("attach to the empty one", "observe")),
         ("forget", ("hello of the absent", "observe")),
         ("finish delete", ("observe the old network again",)),
@@ -192,6 +196,15 @@ def test_plan_forget_leaves_a_session_alone() -> None:
     assert commit(room, PLANS["hello of the absent"](room))
     assert not commit(room, steps)
     assert not room.snapshot.hosts["h3"].value.forgetting
+
+
+def test_plan_hello_keeps_what_was_just_observed() -> None:
+    room = scene()
+    late = PLANS["hello"](room)
+    assert commit(room, PLANS["observe the old network again"](room))
+    assert not commit(room, late)
+    assert commit(room, PLANS["hello"](room))
+    assert "old" in room.snapshot.host_status["h1"].value.networks
 
 
 def test_plan_late_twin_of_a_finished_step_does_nothing() -> None:
