@@ -87,8 +87,9 @@ class Session:
 
     def poke(self) -> None:
         """The host's desired state may have changed."""
-        self._stale = True
-        self._wake.set()
+        if not self._stale:
+            self._stale = True
+            self._wake.set()
 
     def end(self, error: TrunklineError) -> None:
         """End the session; whoever waits for an answer is told at once. The first reason stays."""
