@@ -318,13 +318,15 @@ class Fabric(RuleBasedStateMachine):
         agent = self.agents[host]
         if not agent.session:
             return
+        # What is not complete says nothing by what it leaves out.
         observation = Observation(
             "e1",
             agent.revision,
-            tuple(NetworkObservation(name, Phase.READY) for name in sorted(agent.networks)),
+            tuple(NetworkObservation(name, Phase.READY) for name in sorted(agent.networks) if complete),
             tuple(
                 AttachmentObservation(name, Phase.READY, addresses=held[1], present=True)
                 for name, held in sorted(agent.attachments.items())
+                if complete
             ),
             complete=complete,
         )

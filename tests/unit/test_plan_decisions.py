@@ -53,8 +53,6 @@ def test_plan_vlan_warnings(room: Room) -> None:
     assert "VLAN 1" in room.create(NetworkRequest("one", vlan=1)).warnings[0]
     far = room.create(NetworkRequest("far", vlan=300))
     assert "outside what uplink default carries (1-3,100-102)" in far.warnings[0]
-        "outside what uplink default carries (1-3,100-102)" in room.create(NetworkRequest("far", vlan=300)).warnings[0]
-    )
     assert room.create(NetworkRequest("zero", vlan=0)).warnings == ()
 
 
