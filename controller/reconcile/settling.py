@@ -64,6 +64,8 @@ class Settling:
             except TrunklineError as error:
                 _log.warning("settle_failed", host=self._session.host, reason=error.reason.name, problem=error.message)
                 done = False
+                if error.reason is Reason.STORE_FENCED:
+                    self._session.end(error)  # this process writes nothing any more; the agent finds one that does
             if done:
                 self._backoff.reset()
             else:

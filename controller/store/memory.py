@@ -85,10 +85,12 @@ class MemoryStore:
                 self._expire()
                 if reached + 1 < self._compacted or reached > self._revision:
                     raise Reload(f"the store has no history after revision {reached}")
+                # What is committed while the watcher takes these comes in the next turn.
+                covered = self._revision
                 for changes in self._since(reached):
                     reached = changes.revision
                     yield Changes(reached, tuple(c for c in changes.changes if c.key.startswith(prefix)))
-                reached = max(reached, self._revision)
+                reached = max(reached, covered)
                 yield Changes(reached, ())
             await self._wait(moved)
 
