@@ -54,6 +54,7 @@ class Double:
         self.events: list[check_pb2.RunCheckResponse] = []
         self.course: list[Step] = []
         self.silent_watch = False
+        self.warnings: list[str] = []
         self.cut_watch_once = False
         self._server: grpc.Server | None = None
 
@@ -133,7 +134,7 @@ class _Fabric(fabric_pb2_grpc.FabricServiceServicer):
         self.double.take("SetUplink", request, context)
         uplink = fabric_pb2.Uplink(label=request.label, vlans=request.vlans, set=True)
         self.double.uplinks[request.label] = uplink
-        return fabric_pb2.SetUplinkResponse(uplink=uplink)
+        return fabric_pb2.SetUplinkResponse(uplink=uplink, warnings=self.double.warnings)
 
     def ListUplinks(self, request: Any, context: Any) -> fabric_pb2.ListUplinksResponse:
         self.double.take("ListUplinks", request, context)
@@ -157,7 +158,7 @@ class _Networks(network_pb2_grpc.NetworkServiceServicer):
         for host in self.double.hosts.values():
             network.hosts.add(host=host.name, phase="PENDING", connected=host.connected)
         self.double.networks.setdefault(request.spec.name, network)
-        return network_pb2.CreateNetworkResponse(network=network, existed=existed)
+        return network_pb2.CreateNetworkResponse(network=network, existed=existed, warnings=self.double.warnings)
 
     def _network(self, name: str, context: Any) -> network_pb2.Network:
         if name not in self.double.networks:
@@ -174,7 +175,9 @@ class _Networks(network_pb2_grpc.NetworkServiceServicer):
 
     def UpdateNetwork(self, request: Any, context: Any) -> network_pb2.UpdateNetworkResponse:
         self.double.take("UpdateNetwork", request, context)
-        return network_pb2.UpdateNetworkResponse(network=self._network(request.name, context))
+        return network_pb2.UpdateNetworkResponse(
+            network=self._network(request.name, context), warnings=self.double.warnings
+        )
 
     def DeleteNetwork(self, request: Any, context: Any) -> network_pb2.DeleteNetworkResponse:
         self.double.take("DeleteNetwork", request, context)
@@ -220,7 +223,9 @@ class _Attachments(attachment_pb2_grpc.AttachmentServiceServicer):
                 connected=host.connected,
             ),
         )
-        return attachment_pb2.AttachResponse(attachment=self.double.attachments[key], existed=existed)
+        return attachment_pb2.AttachResponse(
+            attachment=self.double.attachments[key], existed=existed, warnings=self.double.warnings
+        )
 
     def Detach(self, request: Any, context: Any) -> attachment_pb2.DetachResponse:
         self.double.take("Detach", request, context)

@@ -491,3 +491,19 @@ def test_pki(cli: Run, tmp_path: Path) -> None:
     got = cli("pki", "issue", directory, "controller:c1", "--name", "10.0.0.5", "-o", "json")
     assert Path(json.loads(got.out)["cert"]).exists()
     assert cli("pki", "init", directory).code == present.USAGE
+
+
+@pytest.mark.parametrize(
+    "words",
+    [CREATE, ("network", "update", "mynet2", "--hold", "48h"), ("uplink", "set", "default", "--vlans", "1-9"), ATTACH],
+)
+def test_warnings_of_the_controller_are_shown_and_not_mixed_into_the_data(
+    double: Double, cli: Run, words: tuple[str, ...]
+) -> None:
+    double.host("docker1")
+    cli(*CREATE, "--no-wait")
+    double.warnings = ["VLAN 1 is what most switches use untagged"]
+    got = cli(*words, "--no-wait", "-o", "json")
+    assert got.code == 0, got.err
+    assert got.err == "warning: VLAN 1 is what most switches use untagged\n"
+    json.loads(got.out)

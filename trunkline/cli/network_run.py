@@ -193,7 +193,10 @@ def create(choices: Choices, spec: network_pb2.NetworkSpec) -> int:
 
 def update(choices: Choices, fabric: Fabric, request: network_pb2.UpdateNetworkRequest) -> int:
     """Change and wait until every connected host has it."""
-    network, waited = fabric.ask(fabric.networks.UpdateNetwork, request).network, None
+    answer = fabric.ask(fabric.networks.UpdateNetwork, request)
+    for warning in answer.warnings:
+        present.warn(warning)
+    network, waited = answer.network, None
     if not choices.no_wait:
         waited = _settle(choices, fabric, request.name)
         network = _find(fabric, request.name) or network

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trunkline.cli import words
+from trunkline.cli import present, words
 from trunkline.cli.choices import Choices, pass_choices, shared
 from trunkline.ids import check_name
 
@@ -44,7 +44,10 @@ def set_(choices: Choices, label: str, vlans: str) -> None:
         label=label, vlans=[fabric_pb2.VlanRange(first=low, last=high) for low, high in ranges]
     )
     with Fabric(choices) as fabric:
-        found = fabric.ask(fabric.fabric.SetUplink, request).uplink
+        answer = fabric.ask(fabric.fabric.SetUplink, request)
+    for warning in answer.warnings:
+        present.warn(warning)
+    found = answer.uplink
     screen = Screen(choices)
     if choices.structured:
         screen.one(found, found.label, lambda: ())
