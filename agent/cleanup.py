@@ -8,7 +8,7 @@ from typing import Final
 
 from agent.apply import Applier
 from agent.engine import namespaces
-from agent.loop import Observer, World
+from agent.loop import Look, Observer, World
 from agent.plan import diff, networks
 from agent.plan.diff import Plan
 from agent.plan.state import HostConfig, Interface, Link, Namespace, Observed, UplinkConfig
@@ -34,7 +34,7 @@ async def cleanup(
     observer, applier = Observer(world.links, world.targets), Applier(world.links, world.prober)
     gone: list[str] = []
     for _ in range(_ROUNDS):
-        observed = await observer.observe(Desired("", 0), sweep=True)
+        observed = await observer.observe(Desired("", 0), Look.SWEEP)
         if not observed.complete:
             raise _incomplete(host, observed)
         plan = diff.plan(Desired("", 0), observed, config, fresh=True)

@@ -3,6 +3,6 @@
 from agent.loop.intake import Intake
 from agent.loop.loop import Loop, World
 from agent.loop.memory import Memory
-from agent.loop.observer import Observer
+from agent.loop.observer import Look, Observer
 
-__all__ = ["Intake", "Loop", "Memory", "Observer", "World"]
+__all__ = ["Intake", "Look", "Loop", "Memory", "Observer", "World"]

@@ -11,12 +11,12 @@ from typing import Final
 from agent.apply import Applier, Quarantine
 from agent.loop.intake import Intake
 from agent.loop.memory import Memory
-from agent.loop.observer import Observer
+from agent.loop.observer import Look, Observer
 from agent.loop.retries import Retries
 from agent.plan import attachments, diff, match, verify
 from agent.plan.diff import Plan
 from agent.plan.state import HostConfig, Observed, UplinkConfig
-from agent.plan.steps import Job, Subject
+from agent.plan.steps import AddMacvlan, ConfigureInterface, DeleteInterface, Job, Subject
 from agent.ports import Links, Prober, Targets
 from trunkline import log
 from trunkline.clock import Clock, SystemClock
@@ -68,6 +68,7 @@ class Loop:
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
         self._fresh = True
+        self._eventful = True
         self._reported: Observation | None = None
         self._observer = Observer(world.links, world.targets)
         self._applier = Applier(world.links, world.prober)
@@ -92,10 +93,11 @@ class Loop:
             self._quarantine.vouch()
             self._retries.forget(_changed(before, desired, self._retries.subjects()))
         self._hurry.set()
-        self.wake()
+        self._wake.set()
 
     def wake(self) -> None:
-        """Something may have changed: look again."""
+        """Something on the host may have changed: look again, everywhere."""
+        self._eventful = True
         self._wake.set()
 
     async def run(self) -> None:
@@ -140,6 +142,7 @@ class Loop:
             finished = clock.monotonic()
             calm = finished + min(_REST_LIMIT, max(PACE, DUTY * (finished - started)))
             await self._until(self._wake, self._next_look(tick_due))
+            self._eventful = self._eventful or not self._wake.is_set()
             # A storm of events is taken for one wake; a new desired state waits for nothing.
             await self._until(self._hurry, min(max(calm, clock.monotonic() + PACE), tick_due))
 
@@ -177,16 +180,18 @@ class Loop:
             self._trouble = None
 
     async def _converge(self, ticked: bool) -> None:
-        sweep = ticked
+        look = Look.SWEEP if ticked else Look.PLACES if self._eventful or self._trouble else Look.CHANGES
+        self._eventful = False
         done: set[Job] = set()
+        touched: set[str] = set()
         for _ in range(ROUNDS):
             desired = await self._in_force()
-            observed = await self._observer.observe(desired, sweep)
+            observed = await self._observer.observe(desired, look, touched)
             plan = self._plan(desired, observed)
             if plan.sweep_first and not observed.swept:
-                sweep = True
+                look = Look.SWEEP
                 continue
-            sweep = False
+            look = Look.CHANGES
             self._fresh = False
             todo = self._due(plan, observed, done)
             if not any(todo.jobs()):
@@ -195,6 +200,7 @@ class Loop:
             failures = await self._applier.run(todo)
             await self._memory.after(todo, failures)
             done |= self._settle(todo, failures)
+            touched = _touched(todo)
         else:
             self.wake()
         self._tell(desired, observed, plan, ticked)
@@ -265,6 +271,13 @@ class Loop:
         }
         failed |= self._quarantine.unjudged()
         return [Problem("attachment", name, error.reason.name, error.text) for name, error in sorted(failed.items())]
+
+
+def _touched(plan: Plan) -> set[str]:
+    """Namespaces in which a plan does something."""
+    inside = (AddMacvlan, ConfigureInterface, DeleteInterface)
+    steps = [step for job in (*plan.deletions, *plan.changes) for step in job.steps]
+    return {step.namespace.identity for step in steps if isinstance(step, inside)}
 
 
 def _not_verified(job: Job) -> TrunklineError:

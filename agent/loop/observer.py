@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import enum
+from collections.abc import Collection, Iterable
 
-from agent.plan import attachments
+from agent.plan import attachments, match
 from agent.plan.state import Link, Namespace, Observed, ResolvedTarget, View
 from agent.ports import Links, Targets
 from trunkline import log
 from trunkline.errors import Reason, TrunklineError
-from trunkline.model import Desired, Target, TargetKind
+from trunkline.model import Desired, HostAttachment, Target, TargetKind
+
+
+class Look(enum.Enum):
+    """How far a look goes. The host's own links and the targets are read each time, whatever it is."""
+
+    CHANGES = "changes"
+    """Namespaces in which something else is wanted than at the last look, and those named; the others are as they
+    were last read, at most a tick ago. A host with a thousand interfaces need not read them all to attach one."""
+
+    PLACES = "places"
+    """Every namespace that is wanted or where an interface of ours was seen."""
+
+    SWEEP = "sweep"
+    """Every namespace of the host."""
 
 
 class Observer:
@@ -22,14 +37,17 @@ class Observer:
         self._targets = targets
         self._places: dict[str, Namespace] = {}
         self._swept = False
+        self._views: dict[str, View] = {}
+        self._wanted: dict[str, HostAttachment] = {}
+        self._carriers: tuple[object, ...] = ()
         self._docker = ""
         self._log = log.get("observer")
 
-    async def observe(self, desired: Desired, sweep: bool) -> Observed:
-        """The host as it is. With `sweep`, or when it is the only way to know, every namespace is read. Raises when
-        the host's own links cannot be read."""
+    async def observe(self, desired: Desired, look: Look, touched: Collection[str] = ()) -> Observed:
+        """The host as it is. It goes further than `look` when that is the only way to know. `touched` are identities
+        of namespaces in which something was done since. Raises when the host's own links cannot be read."""
         wanted = list(dict.fromkeys(attachment.target for attachment in desired.attachments))
-        sweep = sweep or not self._swept
+        sweep = look is Look.SWEEP or not self._swept
         links, resolved, everywhere = await asyncio.gather(
             self._links.host_links(), self._targets.resolve(wanted), self._everywhere() if sweep else _nothing()
         )
@@ -41,11 +59,39 @@ class Observer:
                 places[answer.namespace.identity] = answer.namespace
         # A path found by the sweep can be opened now; one that was remembered may be gone.
         places.update({namespace.identity: namespace for namespace in everywhere or ()})
-        views, unread = await self._read(places.values())
+        known = {} if sweep or look is not Look.CHANGES else self._unchanged(desired, links, targets, touched)
+        views, unread = await self._read([place for identity, place in places.items() if identity not in known])
         if not sweep and self._lost(unread):
-            return await self.observe(desired, sweep=True)
+            return await self.observe(desired, Look.SWEEP)
+        views |= {identity: view for identity, view in known.items() if identity in places}
         self._swept = self._swept or everywhere is not None
-        return self._made(links, targets, views, unread, everywhere is not None, sweep)
+        observed = self._made(links, targets, views, unread, everywhere is not None, sweep)
+        self._views = {identity: view for identity, view in views.items() if identity in self._places}
+        self._wanted = {attachment.name: attachment for attachment in desired.attachments}
+        self._carriers = _carriers(links)
+        return observed
+
+    def _unchanged(
+        self,
+        desired: Desired,
+        links: list[Link],
+        targets: dict[Target, ResolvedTarget | TrunklineError],
+        touched: Collection[str],
+    ) -> dict[str, View]:
+        """Views that need not be read again; none when the links that carry them have changed."""
+        if _carriers(links) != self._carriers:
+            return {}
+        wanted = {attachment.name: attachment for attachment in desired.attachments}
+        changed = {name for name in wanted.keys() | self._wanted if wanted.get(name) != self._wanted.get(name)}
+        answers = [targets.get(wanted[name].target) for name in changed if name in wanted]
+        stale = {answer.namespace.identity for answer in answers if isinstance(answer, ResolvedTarget)}
+        return {
+            identity: view
+            for identity, view in self._views.items()
+            if identity not in stale
+            and identity not in touched
+            and not any(match.owner(interface) in changed for interface in view.interfaces)
+        }
 
     def _made(
         self,
@@ -97,6 +143,15 @@ class Observer:
             self._docker = ""
         elif sweep or (containers and not self._docker):
             self._docker = await self._targets.version()
+
+
+def _carriers(links: Iterable[Link]) -> tuple[object, ...]:
+    """What of the host's links interfaces in targets depend on; containers' own veths come and go all the time."""
+    return tuple(
+        (link.index, link.name, link.kind, link.parent, link.master, link.vlan, link.up, link.mtu, link.alias)
+        for link in links
+        if link.kind not in ("veth", "macvlan")
+    )
 
 
 async def _nothing() -> list[Namespace] | None:

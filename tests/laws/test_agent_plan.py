@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.apply import Applier
-from agent.loop import Observer
+from agent.loop import Look, Observer
 from agent.plan import diff, uplinks, verify
 from agent.plan.diff import Plan
 from agent.plan.state import HostConfig, Namespace, Observed, UplinkConfig
@@ -48,7 +48,7 @@ class Host:
     async def converge(self, desired: Desired, removals: bool = True) -> tuple[Plan, Observed]:
         """Round after round until nothing is left to do; fails when that takes too many."""
         for _ in range(ROUNDS):
-            observed = await self.observer.observe(desired, sweep=True)
+            observed = await self.observer.observe(desired, Look.SWEEP)
             plan = diff.plan(desired, observed, self.config, removals=removals)
             if not any(plan.jobs()):
                 return plan, observed
@@ -294,7 +294,7 @@ def test_a_job_that_fails_leaves_no_trace(host: Host, desired: Desired, when: in
     async def law() -> None:
         countdown = when
         for _ in range(ROUNDS):
-            observed = await host.observer.observe(desired, sweep=True)
+            observed = await host.observer.observe(desired, Look.SWEEP)
             plan = diff.plan(desired, observed, host.config)
             for job in plan.jobs():
                 before = host.picture()
