@@ -13,7 +13,7 @@ from controller.state.pool import PoolIndex
 from controller.state.records import AddressKind, AddressRecord, NetworkRecord
 from controller.state.snapshot import Snapshot, Stored
 from controller.state.txn import Absent, Delete, Guard, Op, Put, Unchanged
-from trunkline.errors import Reason, Refusal
+from trunkline.errors import Reason, Refusal, TrunklineError
 from trunkline.ids import IPAddress, parse_address
 from trunkline.model import Prefix
 
@@ -315,7 +315,8 @@ def release_ops(
     network: NetworkRecord | None, released: tuple[tuple[str, Stored[AddressRecord]], ...], now_ms: int, lease: int
 ) -> tuple[tuple[Guard, ...], tuple[Op, ...]]:
     """Guards and writes that turn held addresses, given as (key, record), into resting ones on `lease`, which lives
-    `keep_seconds` at least. Without rest and hold, or when the network is gone, they are free at once."""
+    `keep_seconds` at least. Without rest and hold, or when the network is gone, they are free at once. Raises
+    STORE_CONTENTION without a lease though one is needed by now: the network's times changed meanwhile."""
     guards: list[Guard] = []
     ops: list[Op] = []
     for key, stored in released:
@@ -323,6 +324,13 @@ def release_ops(
         if network is None or keep_seconds(network) == 0:
             ops.append(Delete(key))
             continue
+        if not lease:
+            raise TrunklineError(
+                Reason.STORE_CONTENTION,
+                f"the rest and hold of network {network.name} changed while {key!r} was let go",
+                "it is tried again",
+                network=network.name,
+            )
         resting = AddressRecord(
             kind=AddressKind.RESTING,
             owner=stored.value.owner,

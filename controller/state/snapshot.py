@@ -103,7 +103,10 @@ class Snapshot:
         """Networks with a status key, by host."""
         self._mods: dict[str, int] = {}
         self._gone: dict[str, int] = {}
-        self._maps: dict[str, Any] = {
+        self._maps = self._by_family()
+
+    def _by_family(self) -> dict[str, Any]:
+        return {
             keys.UPLINKS: self.uplinks,
             keys.NETWORKS: self.networks,
             keys.VLANS: self.vlans,

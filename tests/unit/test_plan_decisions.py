@@ -17,7 +17,7 @@ from controller.plan.who import who
 from controller.state import keys
 from controller.state.records import HostRecord, NetworkRecord
 from controller.state.txn import MAX_OPS, Absent, Unchanged
-from trunkline.errors import Refusal
+from trunkline.errors import Reason, Refusal, TrunklineError
 from trunkline.model import AttachmentObservation, HostFacts, Phase, Prefix, Target, TargetKind
 
 
@@ -272,6 +272,14 @@ def test_plan_detach_needs_an_observation_of_this_mark(room: Room) -> None:
     assert view.status.phase is Phase.DETACHING
     assert room.observe("h1").detached == ("web/red",)
     assert finish_detach(room.snapshot, "h1", "web/red", room.now, 5, before) is None
+
+
+def test_plan_addresses_never_rest_without_a_lease(room: Room) -> None:
+    room.attach("h1", "red", "web")
+    room.detach("h1", "web/red")
+    with pytest.raises(TrunklineError) as caught:
+        finish_detach(room.snapshot, "h1", "web/red", room.now, 0, room.snapshot.revision)
+    assert caught.value.reason is Reason.STORE_CONTENTION
 
 
 # Networks over their life.
