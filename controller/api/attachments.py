@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from grpc import aio
 
 from controller.api import messages, parse
-from controller.api.reading import stamped
+from controller.api.reading import BREATH, stamped
 from controller.api.watching import watch
 from controller.plan.addresses import Cursors
 from controller.plan.attachments import AttachPlan, DetachPlan, attach, default_name, detach
@@ -159,7 +160,9 @@ class AttachmentApi(attachment_pb2_grpc.AttachmentServiceServicer):
         """Attachments in order of host and name."""
         snapshot = await stamped(self._replica, context)
         found = []
-        for name in sorted(_select(snapshot, request.host, request.network)):
+        for turn, name in enumerate(sorted(_select(snapshot, request.host, request.network))):
+            if turn % BREATH == BREATH - 1:
+                await asyncio.sleep(0)
             message = messages.attachment(snapshot, name)
             if message is not None and _is_target(message, request.target):
                 found.append(message)

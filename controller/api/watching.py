@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
+from controller.api.reading import BREATH
 from controller.reconcile.replica import Replica
 from controller.reconcile.touched import Touched
 from controller.state.snapshot import Snapshot
 
 PACE = 0.02
 """Seconds between two looks: changes of one object that come closer together are shown as one."""
+
+DUTY = 9.0
+"""A watcher's next look waits this many times as long as the last one took, so that nobody who watches a large
+fabric takes the loop from those who change it."""
 
 
 class Message(Protocol):
@@ -45,8 +51,13 @@ async def watch(
         names = sorted(wanted or every(snapshot))
         shown.update((key, b"") for key in wanted)
         while True:
-            for key in names:
+            spent = 0.0
+            for turn, key in enumerate(names):
+                if turn % BREATH == BREATH - 1:
+                    await asyncio.sleep(0)
+                started = time.perf_counter()
                 message = build(replica.snapshot, key)
+                spent += time.perf_counter() - started
                 if message is None:
                     if shown.pop(key, None) is not None:
                         yield key, None
@@ -55,6 +66,6 @@ async def watch(
                 if shown.get(key) != data:
                     shown[key] = data
                     yield key, message
-            await asyncio.sleep(PACE)
+            await asyncio.sleep(max(PACE, DUTY * spent))
             what = await subscription.next()
             names = sorted(key for key in touched(replica.snapshot, what) if not wanted or key in wanted)
