@@ -13,10 +13,18 @@ from lab.world import container, host_links, namespace
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 
+# The operator's router, on the switch itself: the gateway of VLAN 10.
+ROUTER = """
+modprobe 8021q; ip link add link br0 name br0.10 type vlan id 10; bridge vlan add dev br0 vid 10 self
+ip addr add 20.0.0.1/24 dev br0.10; ip link set br0.10 up
+"""
+
+
 @pytest.fixture(scope="module")
 def fabric() -> Iterator[Deployment]:
     """Three hosts, Docker on the first two, a foreign VLAN link on the third, networks blue (10) and green (20)."""
     with Lab().up(3, switch="vlan") as lab:
+        lab.host(0).ok(ROUTER)
         lab.host(3).ok("ip link add link enp7s0 name enp7s0.99 type vlan id 99; ip link set enp7s0.99 up")
         fabric = Deployment(lab).up()
         for guest in lab.hosts[:2]:
