@@ -44,7 +44,7 @@ records = st.tuples(kinds, st.just(0), st.sampled_from(["other"])) | st.tuples(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(prefixes(), st.data())
 def test_plan_choice_is_right(prefix: Prefix, data: st.DataObject) -> None:
     limits, net = pool(prefix), ipaddress.ip_network(prefix.cidr)
@@ -92,6 +92,7 @@ def store(address: object, taken: dict[int, tuple[AddressKind | None, int, str]]
     return snapshot, held
 
 
+@settings(deadline=None)
 @given(prefixes(), st.integers(0, 2**63))
 def test_plan_choices_fill_a_pool_without_repeating(prefix: Prefix, draw: int) -> None:
     """A cursor alone, on one snapshot, hands out each address once before any comes again, wherever it jumped to."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.plan.prefixes import merged, without
@@ -43,6 +43,7 @@ values = st.binary() | documents.map(lambda document: json.dumps(document).encod
 some_keys = st.sampled_from(KEYS) | st.text() | st.tuples(st.sampled_from(KEYS), st.text()).map("".join)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_plan_codec_round_trips_any_record(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(codec.RECORDS))
@@ -68,6 +69,7 @@ def texts(kind: type, plain: st.SearchStrategy[str]) -> dict[str, st.SearchStrat
     return found
 
 
+@settings(deadline=None)
 @given(some_keys, values)
 def test_plan_codec_only_our_error_escapes(key: str, value: bytes) -> None:
     try:
@@ -79,6 +81,7 @@ def test_plan_codec_only_our_error_escapes(key: str, value: bytes) -> None:
         assert codec.decode(key, codec.encode(record)) == record
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(some_keys, values), max_size=6))
 def test_plan_snapshot_takes_any_store(entries: list[tuple[str, bytes]]) -> None:
     snapshot = Snapshot()
@@ -94,6 +97,7 @@ def test_plan_snapshot_takes_any_store(entries: list[tuple[str, bytes]]) -> None
             assert entry.key not in snapshot.broken
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 1200)), max_size=400), st.integers(0, 1300))
 def test_plan_occupancy_is_a_set(changes: list[tuple[bool, int]], start: int) -> None:
     occupancy, members = Occupancy(), set()
@@ -111,6 +115,7 @@ def test_plan_occupancy_is_a_set(changes: list[tuple[bool, int]], start: int) ->
     assert all((member in occupancy) == (member in members) for member in range(1300))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**128 - 1), st.integers(1, 70_000))
 def test_plan_occupancy_of_a_full_run(first: int, length: int) -> None:
     length = min(length, 3000)
@@ -125,6 +130,7 @@ def test_plan_occupancy_of_a_full_run(first: int, length: int) -> None:
 spans = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 8)).map(lambda s: (s[0], s[0] + s[1])), max_size=8)
 
 
+@settings(deadline=None)
 @given(spans, spans)
 def test_plan_spans_are_sets(some: list[tuple[int, int]], holes: list[tuple[int, int]]) -> None:
     def members(of: object) -> set[int]:
