@@ -88,7 +88,9 @@ async def load(call: Call, callers: int, seconds: float) -> tuple[float, list[fl
     async def loop() -> None:
         nonlocal done
         while (before := time.perf_counter()) < end:
-            done += await call(next(numbers))
+            # Not `done += await …`: that reads `done` before it waits, and loses what the other loops add meanwhile.
+            count = await call(next(numbers))
+            done += count
             spent.append(time.perf_counter() - before)
 
     await asyncio.gather(*(loop() for _ in range(callers)))
