@@ -20,6 +20,33 @@ from trunkline.errors import TrunklineError
 
 DEFAULT = Path("/etc/trunkline/agent.toml")
 
+_EPILOG = """\
+A configuration file (TOML), with its defaults:
+  [agent]
+  host = ""                            # name in the fabric; empty takes the machine's host name
+  controllers = ["192.0.2.10:7440"]    # required; dialled in order; also "unix:/run/trunkline/controller.sock"
+  state_dir = "/var/lib/trunkline"     # the last desired state, for a boot with no controller in sight
+  tick_seconds = 30                    # how often everything is looked at although nothing seems to have changed
+  insecure = false                     # plain text beyond this machine, for a lab only
+  machine_id_file = "/etc/machine-id"
+
+  [uplinks.default]                    # one table for each label
+  device = "enp7s0"                    # required
+  promiscuous = false                  # for NICs and hypervisors that filter foreign MACs
+
+  [labels]                             # what host selectors of networks look at, such as rack = "r7"
+
+  [docker]
+  socket = "/var/run/docker.sock"      # "" on a host without Docker
+
+  [tls]                                # required beyond this machine: ca, cert, key, server_name = ""
+
+  [log]
+  level = "info"                       # debug, info, warning, error
+  json = false                         # always so when stderr is no terminal
+
+Exit status: 0 stopped as asked, 1 could not run or finish, 2 the configuration or an option is wrong."""
+
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point; never returns."""
@@ -53,7 +80,12 @@ def _act(options: argparse.Namespace, config: Config) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="trunkline-agent", description="Trunkline's agent on a host.")
+    parser = argparse.ArgumentParser(
+        prog="trunkline-agent",
+        description="Trunkline's agent on a host.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "--config", type=Path, default=DEFAULT, metavar="FILE", help=f"configuration (default: {DEFAULT})"
     )

@@ -39,13 +39,14 @@ async def serve(config: Config) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         with contextlib.suppress(asyncio.CancelledError):
-            async with _world(config) as world:
+            async with _world(config, probing=True) as world:
                 await _run(config, spool, world)
         log.get("agent").info("stopped", host=config.host)
 
 
 @contextlib.asynccontextmanager
-async def _world(config: Config) -> AsyncIterator[World]:
+async def _world(config: Config, probing: bool) -> AsyncIterator[World]:
+    """All adapters. With `probing` the probes' child is loaded ahead, so that the first probe need not wait."""
     async with contextlib.AsyncExitStack() as stack:
         links = KernelLinks()
         stack.push_async_callback(links.close)
@@ -53,7 +54,8 @@ async def _world(config: Config) -> AsyncIterator[World]:
         stack.push_async_callback(targets.close)
         prober = ChildProber(KernelSiblings(links))
         stack.push_async_callback(prober.close)
-        await prober.start()
+        if probing:
+            await prober.start()
         yield World(links, targets, prober, SystemClock(), random)
 
 
@@ -117,5 +119,5 @@ async def remove(config: Config, attachments: bool) -> list[str]:
     spool = Spool(config.state_dir)
     spool.prepare()
     with alone(config.state_dir):
-        async with _world(config) as world:
+        async with _world(config, probing=False) as world:
             return await cleanup(world, config.host, config.uplinks, spool, attachments)

@@ -258,19 +258,22 @@ class Loop:
             self.config,
             self._retries.errors() | held,
             former=self._memory.deeds.marks,
-            problems=(*self.intake.problems(), *self._memory.problems(), *self._announcement_problems()),
+            problems=(*self.intake.problems(), *self._memory.problems(), *self._own_problems()),
         )
         if ticked or observation != self._reported:
             self._reported = observation
             self._report(observation)
 
-    def _announcement_problems(self) -> list[Problem]:
-        """What came up unprobed, or came up and could not be announced."""
+    def _own_problems(self) -> list[Problem]:
+        """What came up unprobed, or could not be announced; and namespaces that cannot be listed."""
         failed = {
             mark.removeprefix(match.ATTACHMENT_MARK): error for mark, error in self._applier.unannounced().items()
         }
         failed |= self._quarantine.unjudged()
-        return [Problem("attachment", name, error.reason.name, error.text) for name, error in sorted(failed.items())]
+        found = [Problem("attachment", name, error.reason.name, error.text) for name, error in sorted(failed.items())]
+        if unlisted := self._observer.unlisted:
+            found.append(Problem("host", self._host, unlisted.reason.name, unlisted.text))
+        return found
 
 
 def _touched(plan: Plan) -> set[str]:

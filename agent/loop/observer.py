@@ -41,6 +41,8 @@ class Observer:
         self._wanted: dict[str, HostAttachment] = {}
         self._carriers: tuple[object, ...] = ()
         self._docker = ""
+        self.unlisted: TrunklineError | None = None
+        """Why the namespaces of the host cannot be listed, so that no observation is complete; None when they can."""
         self._log = log.get("observer")
 
     async def observe(self, desired: Desired, look: Look, touched: Collection[str] = ()) -> Observed:
@@ -116,10 +118,14 @@ class Observer:
 
     async def _everywhere(self) -> list[Namespace] | None:
         try:
-            return await self._targets.namespaces()
+            found = await self._targets.namespaces()
         except TrunklineError as error:
-            self._log.warning("namespaces cannot be listed", reason=error.reason.name, why=error.text)
+            if self.unlisted is None:
+                self._log.warning("namespaces cannot be listed", reason=error.reason.name, why=error.text)
+            self.unlisted = error
             return None
+        self.unlisted = None
+        return found
 
     async def _read(self, places: Iterable[Namespace]) -> tuple[dict[str, View], dict[str, TrunklineError]]:
         wanted = list(places)
