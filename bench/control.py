@@ -67,7 +67,9 @@ def servers() -> Iterator[Place]:
         controller = [str(ROOT / ".venv/bin/trunkline-controller"), "--etcd", urls[0], "--data-dir", f"{name}/state"]
         controller += ["--listen", f"127.0.0.1:{port}", "--name", "bench"]
         for argv, log in ((etcd, "etcd.log"), (controller, "controller.log")):
-            process = subprocess.Popen(argv, stdout=stack.enter_context(open(f"{name}/{log}", "wb")), stderr=2)
+            process = subprocess.Popen(
+                argv, stdout=stack.enter_context(open(f"{name}/{log}", "wb")), stderr=subprocess.STDOUT
+            )
             stack.callback(_end, process)
         yield Place(f"127.0.0.1:{client}", f"127.0.0.1:{port}")
 
