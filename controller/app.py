@@ -131,7 +131,7 @@ class App:
             if self.replica.level != serving:
                 serving = not serving
                 await self._set_health(serving)
-                _log.info("serving" if serving else "not_serving", replica=self.replica.name)
+                _log.info("serving" if serving else "not serving", replica=self.replica.name)
             await asyncio.sleep(HEALTH_SECONDS)
 
     async def stop(self) -> None:

@@ -27,7 +27,7 @@ SHARE = 0.05
 """Part of the loop's time that repeated pushes may take together, so that hosts with thousands of attachments do
 not slow down requests. The first push to a host after a quiet second is never put off."""
 
-_log = log.get(__name__)
+_log = log.get("fleet")
 
 Sink = Callable[[session_pb2.ProbeReport], None]
 

@@ -25,7 +25,7 @@ Listener = Callable[[Dirty, frozenset[str]], None]
 
 _NOTHING = Dirty()
 
-_log = log.get(__name__)
+_log = log.get("follower")
 
 
 class Follower:
@@ -84,10 +84,10 @@ class Follower:
             try:
                 await self._follow()
             except Reload as error:
-                _log.info("store_reload", problem=error.message)
+                _log.info("store reload", problem=error.message)
             except TrunklineError as error:
                 if self._problem is None:
-                    _log.warning("store_away", problem=error.message)
+                    _log.warning("store away", problem=error.message)
                 self._problem = error
             await self._clock.sleep(self._backoff.next())
 
@@ -106,7 +106,7 @@ class Follower:
     def _moved(self, dirty: Dirty) -> None:
         self._progress = self._clock.monotonic()
         if self._problem is not None:
-            _log.info("store_back", revision=self._snapshot.revision)
+            _log.info("store back", revision=self._snapshot.revision)
             self._problem = None
         self._release()
         if dirty != _NOTHING:

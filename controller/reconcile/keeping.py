@@ -11,7 +11,7 @@ from trunkline.clock import Clock
 PAUSE = 1.0
 """Seconds before work that failed unexpectedly is begun again."""
 
-_log = log.get(__name__)
+_log = log.get("keeping")
 
 
 async def keep(name: str, work: Callable[[], Coroutine[Any, Any, None]], clock: Clock) -> None:
@@ -20,7 +20,7 @@ async def keep(name: str, work: Callable[[], Coroutine[Any, Any, None]], clock: 
         try:
             await work()
         except Exception as error:
-            _log.error("task_failed", task=name, exc_info=error)
+            _log.error("task failed", task=name, exc_info=error)
             await clock.sleep(PAUSE)
         else:
             return

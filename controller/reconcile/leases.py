@@ -17,7 +17,7 @@ SESSION_TTL = 10.0
 BUCKET = 30
 """Seconds whose releases share one lease per network."""
 
-_log = log.get(__name__)
+_log = log.get("leases")
 
 
 class ReplicaLease:
@@ -48,7 +48,7 @@ class ReplicaLease:
                 self._backoff.reset()
                 await self._keep()
             except TrunklineError as error:
-                _log.warning("replica_lease", problem=error.message)
+                _log.warning("replica lease", problem=error.message)
             if self._lease:
                 self._lease, self._deadline = 0, float("-inf")
                 self._lost()

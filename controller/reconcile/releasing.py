@@ -25,7 +25,7 @@ from trunkline.errors import Reason, TrunklineError
 LOOK_SECONDS = 30.0
 """How often the unfinished is looked at with nothing having changed."""
 
-_log = log.get(__name__)
+_log = log.get("releasing")
 
 
 @dataclass
@@ -83,7 +83,7 @@ class Releaser:
             return True
         if not await self._commit_all(txns):
             return False
-        _log.info("network_gone", network=network)
+        _log.info("network gone", network=network)
         return True
 
     async def forget(self, host: str) -> LetGo:
@@ -109,7 +109,7 @@ class Releaser:
             plan = forget(snapshot, host, self._clock.now_ms(), lease)
             let_go.add(snapshot, host)
             if await self._commit_all(plan.steps) and plan.finished:
-                _log.info("host_forgotten", host=host, attachments=len(let_go.attachments))
+                _log.info("host forgotten", host=host, attachments=len(let_go.attachments))
                 return let_go
         raise TrunklineError(Reason.STORE_CONTENTION, f"host {host} keeps changing while it is forgotten", "try again")
 
@@ -174,7 +174,7 @@ class Upkeep:
             try:
                 done = await self._look()
             except TrunklineError as error:
-                _log.warning("upkeep_failed", reason=error.reason.name, problem=error.message)
+                _log.warning("upkeep failed", reason=error.reason.name, problem=error.message)
                 done = False
             if done:
                 self._backoff.reset()
@@ -197,7 +197,7 @@ class Upkeep:
         try:
             return await step(name)
         except TrunklineError as error:
-            _log.warning("upkeep_failed", object=name, reason=error.reason.name, problem=error.message)
+            _log.warning("upkeep failed", object=name, reason=error.reason.name, problem=error.message)
             return False
 
 

@@ -30,7 +30,7 @@ from trunkline.model import HostFacts
 FOUNDED_SECONDS = 5.0
 """How long a host waits at most for a replica that is just starting."""
 
-_log = log.get(__name__)
+_log = log.get("replica")
 
 
 class Replica:
@@ -146,7 +146,7 @@ class Replica:
                 f"the store went back from revision {before} to {revision}: it lost data",
                 "bring its newer data back",
             )
-            _log.error("store_behind", problem=error.message)
+            _log.error("store behind", problem=error.message)
             self.fleet.end_all(error)
 
     def _lost_lease(self) -> None:
@@ -172,7 +172,7 @@ class Replica:
         if self.fleet.get(host) is session:
             self._settlings[host] = settling
         work = asyncio.create_task(keep("settling", settling.run, self.clock))
-        _log.info("session_opened", host=host, session=number, warnings=warnings)
+        _log.info("session opened", host=host, session=number, warnings=warnings)
         try:
             yield session, settling
         finally:
@@ -180,7 +180,7 @@ class Replica:
             self.fleet.close(session)
             if self._settlings.get(host) is settling:
                 del self._settlings[host]
-            _log.info("session_closed", host=host, session=number)
+            _log.info("session closed", host=host, session=number)
             await self._close_record(host, number)
 
     def _plan_session(self, snapshot: Snapshot, facts: HostFacts) -> Planned[tuple[str, ...]]:

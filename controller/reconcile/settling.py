@@ -21,7 +21,7 @@ from trunkline.model import Observation
 TOGETHER = 128
 """Attachments whose last step is taken at the same time; they share transactions."""
 
-_log = log.get(__name__)
+_log = log.get("settling")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Settling:
             try:
                 done = await self._settle(self._latest)
             except TrunklineError as error:
-                _log.warning("settle_failed", host=self._session.host, reason=error.reason.name, problem=error.message)
+                _log.warning("settle failed", host=self._session.host, reason=error.reason.name, problem=error.message)
                 done = False
                 if error.reason is Reason.STORE_FENCED:
                     self._session.end(error)  # this process writes nothing any more; the agent finds one that does
