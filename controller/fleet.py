@@ -138,7 +138,7 @@ class Session:
         try:
             return session_pb2.ConnectResponse(desired=desired_to_pb(self._build()))
         except TrunklineError as error:
-            _log.warning("no_desired_state", host=self.host, reason=error.reason.name, problem=error.message)
+            _log.warning("no desired state", host=self.host, reason=error.reason.name, problem=error.message)
             return None
 
     async def _woken(self, timeout: float | None) -> None:

@@ -48,7 +48,7 @@ class ReplicaLease:
                 self._backoff.reset()
                 await self._keep()
             except TrunklineError as error:
-                _log.warning("replica lease", problem=error.message)
+                _log.warning("lease lost", problem=error.message)
             if self._lease:
                 self._lease, self._deadline = 0, float("-inf")
                 self._lost()
@@ -76,7 +76,7 @@ class ReplicaLease:
             try:
                 await self._store.revoke(lease)
             except TrunklineError as error:
-                _log.info("replica_lease_left", problem=error.message)
+                _log.info("lease left to run out", problem=error.message)
 
 
 class RestLeases:

@@ -114,7 +114,7 @@ class Replica:
             try:
                 await self.committer.commit(self._plan_epoch)
             except TrunklineError as error:
-                _log.debug("epoch_not_founded", problem=error.message)
+                _log.debug("epoch not founded yet", problem=error.message)
                 await self.clock.sleep(0.05 + backoff.next())
             else:
                 self._founded.set()
@@ -193,7 +193,7 @@ class Replica:
         try:
             await asyncio.shield(self.store.commit(Txn((Unchanged(key, number),), (Delete(key),))))
         except TrunklineError as error:
-            _log.info("session_record_left", host=host, problem=error.message)
+            _log.info("session record left to its lease", host=host, problem=error.message)
 
     async def _check_history(self, facts: HostFacts) -> None:
         """Refuse a host that has worked towards a revision of this history that the store has not reached: the
