@@ -46,7 +46,8 @@ lint: setup-venv ## style, types, import arrows, and whether generated code is c
 	$(VENV)/mypy
 	$(if $(wildcard tests/lab),$(VENV)/mypy -p lab)
 	$(VENV)/lint-imports
-	$(if $(wildcard tools/protos),$(VENV)/python tools/protos --check)
+	$(VENV)/python tools/protos --check
+	$(VENV)/python tools/docs --check
 
 .PHONY: test-unit
 test-unit: setup-venv ## pure code and its laws; no root, seconds
