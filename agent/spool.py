@@ -30,13 +30,15 @@ ACCEPTED: Final = "accept-epoch"
 @dataclass(frozen=True, slots=True)
 class Deeds:
     """`promiscuous`: devices whose flag this agent set. `raised`: devices it found down and set up. `marks`: marks
-    of sub-interfaces it may have made, to the networks they are for. `epoch`: the history whose removals an
+    of sub-interfaces it may have made, to the networks they are for. `births`: which process each wanted pid meant
+    when it was first looked at. `epoch`: the history whose removals an
     operator, or the first contact, accepted."""
 
     promiscuous: frozenset[str] = frozenset()
     raised: frozenset[str] = frozenset()
     marks: dict[str, str] = field(default_factory=dict)
     epoch: str = ""
+    births: dict[str, str] = field(default_factory=dict)
 
 
 class _Envelope(msgspec.Struct, forbid_unknown_fields=True):

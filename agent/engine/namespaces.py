@@ -84,6 +84,12 @@ def started(pid: int) -> str:
     return fields[19] if len(fields) > 19 else ""
 
 
+def birth(pid: str) -> str:
+    """What tells the process that has this pid now from all others, over reboots too: boot id and start time."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return f"{boot}/{started(int(pid))}"
+
+
 def everywhere() -> list[Namespace]:
     """Every network namespace that a process lives in or a path holds, the host's own left out.
 

@@ -55,13 +55,13 @@ class DockerTargets:
 
     def _namespace(self, target: Target) -> Resolved:
         try:
-            if target.kind is TargetKind.PID:
-                namespace = namespaces.by_pid(target.value, self._host)
-            else:
+            if target.kind is TargetKind.NETNS:
                 namespace = namespaces.by_path(target.value, self._host)
+                return ResolvedTarget(namespace, namespace.identity, str(target))
+            namespace = namespaces.by_pid(target.value, self._host)
+            return ResolvedTarget(namespace, namespace.identity, str(target), namespaces.birth(target.value))
         except TrunklineError as error:
             return error
-        return ResolvedTarget(namespace, namespace.identity, str(target))
 
     async def _containers(self, targets: Sequence[Target]) -> list[Resolved]:
         if self._client is None:

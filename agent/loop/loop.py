@@ -187,6 +187,8 @@ class Loop:
         for _ in range(ROUNDS):
             desired = await self._in_force()
             observed = await self._observer.observe(desired, look, touched)
+            if self.intake.current is not None:
+                observed = await self._memory.recognise(observed)
             plan = self._plan(desired, observed)
             if plan.sweep_first and not observed.swept:
                 look = Look.SWEEP

@@ -9,11 +9,12 @@ from typing import TypeVar
 
 from agent.plan import verify
 from agent.plan.diff import Plan
+from agent.plan.state import Observed, ResolvedTarget
 from agent.plan.steps import DeleteLink, RaiseLink, SetPromiscuous, Step, Subject
 from agent.spool import DEEDS, DESIRED, Deeds, Spool
 from trunkline import log
-from trunkline.errors import TrunklineError
-from trunkline.model import Desired, Problem
+from trunkline.errors import Reason, TrunklineError
+from trunkline.model import Desired, Problem, TargetKind
 
 T = TypeVar("T")
 
@@ -56,6 +57,26 @@ class Memory:
             self._kept = desired
         marks = self.deeds.marks | verify.marks(desired)
         await self._remember(replace(self.deeds, epoch=accepted, marks=marks))
+
+    async def recognise(self, observed: Observed) -> Observed:
+        """`observed`, with processes that have another's pid left out: after a reboot, or when pids wrap around, a
+        pid that was attached would else lead an interface into a stranger's namespace."""
+        births: dict[str, str] = {}
+        targets = dict(observed.targets)
+        for target, answer in observed.targets.items():
+            if target.kind is not TargetKind.PID:
+                continue
+            known = self.deeds.births.get(target.value, "")
+            now = answer.birth if isinstance(answer, ResolvedTarget) else ""
+            births[target.value] = known or now
+            if known and now and known != now:
+                targets[target] = TrunklineError(
+                    Reason.NETNS_NOT_FOUND,
+                    f"process {target.value} of {self._host} has ended, and its pid is another process's now",
+                    "detach it, and attach the process that is meant by its own pid",
+                )
+        await self._remember(replace(self.deeds, births={pid: birth for pid, birth in births.items() if birth}))
+        return replace(observed, targets=targets)
 
     async def before(self, todo: Plan, desired: Desired) -> None:
         """Remember what is about to be done that only we can take back later."""

@@ -57,11 +57,13 @@ class Namespace:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedTarget:
-    """A target that runs. `target_id` is the container id, or the namespace's identity."""
+    """A target that runs. `target_id` is the container id, or the namespace's identity. `birth` tells a process
+    that was named by its pid from any other that has had, or will have, the pid; empty for other targets."""
 
     namespace: Namespace
     target_id: str
     name: str
+    birth: str = ""
 
 
 @dataclass(frozen=True, slots=True)

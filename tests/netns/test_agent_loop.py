@@ -333,3 +333,35 @@ async def until(what: Callable[[], bool], timeout: float = 15) -> None:
     async with asyncio.timeout(timeout):
         while not what():
             await asyncio.sleep(0.05)
+
+
+async def test_a_process_is_a_target_until_it_ends(
+    agent: AgentProcess, controller: FakeController, places: Places
+) -> None:
+    place = places.new()
+    process = await asyncio.create_subprocess_exec("ip", "netns", "exec", place.name, "sleep", "1000")
+    keeper = await asyncio.create_subprocess_exec("ip", "netns", "exec", place.name, "sleep", "1000")
+    try:
+        inode = Path(place.path).stat().st_ino
+        await until(lambda: Path(f"/proc/{process.pid}/ns/net").stat().st_ino == inode)
+        wanted = replace(attached(place), target=Target(TargetKind.PID, str(process.pid)))
+        controller.want(desired(5, wanted))
+        await agent.start()
+        await controller.observed(in_phase(wanted.name, Phase.READY))
+        assert "tl0" in seen_links(place.name)
+        count = len(controller.observations)
+        process.kill()
+        await process.wait()
+        seen = await controller.observed(in_phase(wanted.name, Phase.WAITING), after=count)
+        one = attachment(seen, wanted.name)
+        assert one is not None
+        # Another process keeps the namespace alive, and with it the interface and its address.
+        assert (one.reason, one.present) == ("NETNS_NOT_FOUND", True)
+        controller.want(desired(6))
+        await controller.observed(gone(wanted.name))
+        assert "tl0" not in seen_links(place.name)
+    finally:
+        for one_of in (process, keeper):
+            if one_of.returncode is None:
+                one_of.kill()
+                await one_of.wait()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.loop import Memory
+from agent.plan.state import Namespace, Observed, ResolvedTarget
 from agent.spool import DEEDS, DESIRED, Deeds, Spool, encode
 from trunkline.errors import Reason, TrunklineError
 from trunkline.model import Desired, HostAttachment, HostNetwork, Prefix, Target, TargetKind
@@ -105,3 +106,21 @@ def test_an_operators_word_is_taken_once(spool: Spool) -> None:
     spool.ask_acceptance()
     assert spool.take_acceptance()
     assert not spool.take_acceptance()
+
+
+async def test_a_pid_that_is_anothers_now_is_not_the_target(spool: Spool) -> None:
+    target = Target(TargetKind.PID, "77")
+
+    def seen(birth: str) -> Observed:
+        place = Namespace("/proc/77/ns/net", "4:77")
+        return Observed(targets={target: ResolvedTarget(place, "4:77", "pid:77", birth)})
+
+    first = await Memory(spool, "h1").recognise(seen("boot1/500"))
+    assert isinstance(first.targets[target], ResolvedTarget)
+    rebooted = Memory(spool, "h1")
+    other = (await rebooted.recognise(seen("boot2/500"))).targets[target]
+    assert isinstance(other, TrunklineError)
+    assert other.reason is Reason.NETNS_NOT_FOUND
+    await rebooted.recognise(Observed())  # detached: whoever has the pid next is who is meant
+    again = await rebooted.recognise(seen("boot2/900"))
+    assert isinstance(again.targets[target], ResolvedTarget)
