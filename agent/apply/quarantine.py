@@ -11,7 +11,7 @@ judged at all: silence on a dead wire proves nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,7 +46,7 @@ class Quarantine:
         self._draw = draw
         self._wake = wake
         self._suspects: dict[str, _Suspect] = {}
-        self._unjudged: dict[str, TrunklineError] = {}
+        self._doubtful: dict[str, TrunklineError] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._log = log.get("quarantine")
 
@@ -63,19 +63,20 @@ class Quarantine:
             if suspect.error is not None and suspect.error.reason is Reason.ADDRESS_CONFLICT
         }
 
-    def keep_only(self, wanted: Iterable[str]) -> None:
+    def keep_only(self, wanted: Collection[str], there: Collection[str]) -> None:
         """Attachments that are no longer wanted, or are there already, are nobody's suspects."""
-        wanted = set(wanted)
-        self._suspects = {name: suspect for name, suspect in self._suspects.items() if name in wanted}
-        self._unjudged = {name: error for name, error in self._unjudged.items() if name in wanted}
+        self._suspects = {
+            name: suspect for name, suspect in self._suspects.items() if name in wanted and name not in there
+        }
+        self._doubtful = {name: error for name, error in self._doubtful.items() if name in wanted}
 
     def errors(self) -> dict[str, TrunklineError]:
         """Why suspects are held back: a conflict, or a probe that failed."""
         return {name: suspect.error for name, suspect in self._suspects.items() if suspect.error is not None}
 
-    def unjudged(self) -> dict[str, TrunklineError]:
-        """Attachments that came up although no probe could be judged."""
-        return dict(self._unjudged)
+    def doubtful(self) -> dict[str, TrunklineError]:
+        """Attachments that came up although no probe could be judged, or before its verdict came."""
+        return dict(self._doubtful)
 
     def due(self) -> float | None:
         """Monotonic time of the next probe to come; None when none is waiting."""
@@ -133,16 +134,15 @@ class Quarantine:
     def _judge(self, name: str, answers: Sequence[tuple[str, str | TrunklineError]]) -> None:
         suspect = self._suspects.get(name)
         conflicts = [f"{address} ({mac})" for address, mac in answers if isinstance(mac, str) and mac]
-        if suspect is None and conflicts:
-            # A controller vouched for it while the probe was under way; the wire knows better.
-            self.suspect([name])
-            suspect = self._suspects[name]
         if suspect is None:
+            # A controller vouched for it while the probe was under way, so it is up; what was heard is told.
+            if conflicts:
+                self._doubt(name, _conflict(conflicts, f"the interface of {name} is up on a controller's word"))
             return
         suspect.probing = False
         errors = [answer for _, answer in answers if isinstance(answer, TrunklineError)]
         if conflicts:
-            self._hold(name, suspect, _conflict(name, conflicts))
+            self._hold(name, suspect, _conflict(conflicts, f"the interface of {name} stays down"))
         elif not errors:
             del self._suspects[name]
         elif suspect.tries + 1 < TRIES:
@@ -150,8 +150,11 @@ class Quarantine:
             self._hold(name, suspect, errors[0])
         else:
             del self._suspects[name]
-            self._unjudged[name] = errors[0]
-            self._log.warning("not probed, brought up all the same", attachment=name, why=errors[0].text)
+            self._doubt(name, errors[0])
+
+    def _doubt(self, name: str, error: TrunklineError) -> None:
+        self._doubtful[name] = error
+        self._log.warning("brought up all the same", attachment=name, reason=error.reason.name, why=error.text)
 
     def _hold(self, name: str, suspect: _Suspect, error: TrunklineError) -> None:
         if suspect.error is None or suspect.error.message != error.message:
@@ -172,9 +175,9 @@ def _probes(spec: MacvlanSpec) -> list[ConflictProbe]:
     ]
 
 
-def _conflict(name: str, who: Sequence[str]) -> TrunklineError:
+def _conflict(who: Sequence[str], so: str) -> TrunklineError:
     return TrunklineError(
         Reason.ADDRESS_CONFLICT,
-        f"somebody else answers for {', '.join(who)}, so the interface of {name} stays down",
-        "find the machine with that MAC; the interface comes up when it no longer answers",
+        f"somebody else answers for {', '.join(who)}; {so}",
+        "find the machine with that MAC and give it another address",
     )

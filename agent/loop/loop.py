@@ -220,7 +220,7 @@ class Loop:
     def _plan(self, desired: Desired, observed: Observed) -> Plan:
         plan = diff.plan(desired, observed, self.config, removals=self.intake.removals, fresh=self._fresh)
         there = attachments.present(observed)
-        self._quarantine.keep_only(wanted.name for wanted in desired.attachments if wanted.name not in there)
+        self._quarantine.keep_only({wanted.name for wanted in desired.attachments}, there)
         return plan
 
     def _due(self, plan: Plan, observed: Observed, done: set[Job]) -> Plan:
@@ -271,7 +271,7 @@ class Loop:
         failed = {
             mark.removeprefix(match.ATTACHMENT_MARK): error for mark, error in self._applier.unannounced().items()
         }
-        failed |= self._quarantine.unjudged()
+        failed |= self._quarantine.doubtful()
         found = [Problem("attachment", name, error.reason.name, error.text) for name, error in sorted(failed.items())]
         if unlisted := self._observer.unlisted:
             found.append(Problem("host", self._host, unlisted.reason.name, unlisted.text))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,8 @@ from fakes.prober import FakeProber, FakeWire
 from fakes.targets import FakeTargets
 
 from agent.loop import Intake, Loop, Memory, World
-from agent.plan.state import Interface, Link, UplinkConfig
+from agent.plan.state import Interface, Link, Namespace, UplinkConfig
+from agent.ports import ConflictProbe
 from agent.spool import Spool
 from trunkline.clock import SystemClock
 from trunkline.errors import Reason, TrunklineError
@@ -97,6 +98,11 @@ class Machine:
         async with asyncio.timeout(timeout), self._heard:
             await self._heard.wait_for(lambda: bool(self.seen) and what(self.seen[-1]))
         return self.seen[-1]
+
+    async def quiet(self) -> None:
+        """Until the loop has looked and found nothing to wake it again."""
+        while self.loop._wake.is_set() or self.loop._eventful:
+            await asyncio.sleep(0.01)
 
     def run_container(self, name: str) -> None:
         self.targets.containers[name] = self.kernel.add_namespace(f"/proc/{name}/ns/net").path
@@ -276,7 +282,11 @@ async def test_from_the_spool_conflicts_stay_down(machine: Machine) -> None:
 
 
 async def test_a_probe_that_fails_is_no_verdict_but_does_not_hold_for_ever(machine: Machine) -> None:
-    machine.prober.failing = "the child is gone"
+    async def conflicts(probes: Sequence[ConflictProbe]) -> list[str | TrunklineError]:
+        return [TrunklineError(Reason.PROBE_FAILED, "no buffer space") for _ in probes]
+
+    machine.prober.conflicts = conflicts  # type: ignore[method-assign]
+    machine.wire.hold("h1", "20.0.0.17", container("web", 17).mac)
     await booted(machine, container("web", 17))
     seen = await machine.until(phases(Phase.FAILED))
     assert one(seen, "web/blue").reason == "PROBE_FAILED"
@@ -303,6 +313,49 @@ async def test_a_controllers_word_frees_suspects_but_not_conflicts(machine: Mach
     await machine.until(phases(Phase.FAILED))
     machine.loop.want(Desired("e", 6, (BLUE,), (container("web", 17),)))
     await machine.until(phases(Phase.READY))
+
+
+async def test_a_conflict_heard_too_late_is_told(machine: Machine) -> None:
+    """The controller vouched while the probe was under way: the interface is up, and two answer for its address."""
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def conflicts(probes: Sequence[ConflictProbe]) -> list[str | TrunklineError]:
+        asked.set()
+        await answer.wait()
+        return ["0a:00:00:00:00:99" for _ in probes]
+
+    machine.prober.conflicts = conflicts  # type: ignore[method-assign]
+    await booted(machine, container("web", 17))
+    await asked.wait()
+    machine.loop.want(Desired("e", 6, (BLUE,), (container("web", 17),)))
+    await machine.until(phases(Phase.READY))
+    answer.set()
+    seen = await machine.until(lambda seen: any(one.reason == "ADDRESS_CONFLICT" for one in seen.problems))
+    assert phases(Phase.READY)(seen)
+
+
+async def test_a_new_attachment_reads_its_own_namespace_only(machine: Machine) -> None:
+    crowd = [container(f"c{number}", number) for number in range(30, 40)]
+    for one_of in (*crowd, container("web", 17)):
+        machine.run_container(one_of.target.value)
+        machine.wire.hold("h1", one_of.addresses[0].partition("/")[0], one_of.mac)
+    loop = machine.start()
+    loop.want(Desired("e", 1, (BLUE,), tuple(crowd)))
+    await machine.until(lambda seen: {one.phase for one in seen.attachments} == {Phase.READY})
+    await machine.quiet()
+    read: list[str] = []
+    honest = machine.links.interfaces
+
+    async def counted(namespaces: Sequence[Namespace]) -> list[list[Interface] | TrunklineError]:
+        read.extend(namespace.path for namespace in namespaces)
+        return await honest(namespaces)
+
+    machine.links.interfaces = counted  # type: ignore[method-assign]
+    machine.kernel.changed.clear()  # nobody hears of the new link, so only the desired state wakes
+    loop.want(Desired("e", 2, (BLUE,), (*crowd, container("web", 17))))
+    await machine.until(lambda seen: seen.revision == 2 and {one.phase for one in seen.attachments} == {Phase.READY})
+    assert set(read) == {"/proc/web/ns/net"}
+    assert not any(one.reason == "VERIFY_FAILED" for seen in machine.seen for one in seen.attachments)
 
 
 async def test_a_stopped_container_stays_suspect_until_it_runs(machine: Machine) -> None:
