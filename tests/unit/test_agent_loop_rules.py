@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -356,6 +357,20 @@ async def test_a_new_attachment_reads_its_own_namespace_only(machine: Machine) -
     await machine.until(lambda seen: seen.revision == 2 and {one.phase for one in seen.attachments} == {Phase.READY})
     assert set(read) == {"/proc/web/ns/net"}
     assert not any(one.reason == "VERIFY_FAILED" for seen in machine.seen for one in seen.attachments)
+
+
+async def test_what_was_changed_is_read_again(machine: Machine) -> None:
+    machine.run_container("web")
+    loop = machine.start()
+    loop.want(Desired("e", 1, (BLUE,), (container("web", 17),)))
+    await machine.until(phases(Phase.READY))
+    await machine.quiet()
+    machine.kernel.changed.clear()
+    moved = replace(container("web", 17), addresses=("20.0.0.21/24",))
+    loop.want(Desired("e", 2, (BLUE,), (moved,)))
+    seen = await machine.until(lambda seen: seen.revision == 2)
+    assert phases(Phase.READY)(seen)
+    assert one(seen, "web/blue").addresses == ("20.0.0.21/24",)
 
 
 async def test_a_stopped_container_stays_suspect_until_it_runs(machine: Machine) -> None:
