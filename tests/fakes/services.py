@@ -56,6 +56,7 @@ class Double:
         self.silent_watch = False
         self.warnings: list[str] = []
         self.cut_watch_once = False
+        self.stale_seconds = 0
         self._server: grpc.Server | None = None
 
     def __enter__(self) -> Self:
@@ -88,6 +89,8 @@ class Double:
         self.calls.append((method, request))
         if context.time_remaining() is None:
             _abort(context, TrunklineError(Reason.INVALID_ARGUMENT, f"{method} without a deadline"))
+        if self.stale_seconds and method != "Ping":
+            context.set_trailing_metadata((("trunkline-stale-seconds", str(self.stale_seconds)),))
         if method in self.refusals:
             _abort(context, self.refusals[method])
 

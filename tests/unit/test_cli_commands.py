@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 import yaml
 from fakes.services import Double, Gone, Step
 
-from trunkline.cli import present, standing, waiting
+from trunkline.cli import present, progress, standing, waiting
 from trunkline.cli.main import run
 from trunkline.errors import Reason, Refusal
 from trunkline.v1 import address_pb2, attachment_pb2, check_pb2, network_pb2
@@ -99,7 +101,82 @@ def test_create_asks_for_what_was_typed_and_waits_for_every_host(double: Double,
     assert (spec.vlan_auto, spec.rest_seconds, spec.HasField("hold_seconds")) == (True, 600, False)
     assert "mynet2 created: VLAN 100" in got.out
     assert "ready on 2 hosts" in got.out
-    assert "docker2 ready" in got.err
+    assert got.err == "", "what is done at once needs no account of its course"
+
+
+def test_what_takes_long_is_told_line_by_line_where_there_is_no_terminal(
+    double: Double, cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "PATIENCE", 0.2)
+    double.host("docker1")
+    double.host("docker2")
+    double.host("docker3")
+    told = threading.Event()
+
+    def late(network: network_pb2.Network) -> None:
+        told.wait(0.5)
+        phase("docker2", "FAILED", "UPLINK_DOWN", "enp7s0 is down")(network)
+
+    def later(network: network_pb2.Network) -> None:
+        told.wait(0.5)
+        phase("docker2", "READY")(network)
+        phase("docker3", "READY")(network)
+
+    double.course = [phase("docker1", "READY"), late, later]
+    got = cli(*CREATE)
+    assert got.code == 0
+    lines = [re.sub(r" \([\d.]+ m?s\)$", "", line) for line in got.err.splitlines()]
+    assert lines == [
+        "network mynet2: docker2 pending",
+        "network mynet2: docker3 pending",
+        "network mynet2: docker2 failed: enp7s0 is down",
+        "network mynet2: docker2 ready",
+        "network mynet2: docker3 ready",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "seconds", "told"),
+    [
+        (("network", "list"), 42, "42s"),
+        (("host", "list"), 3, "3s"),
+        (("attachment", "list", "-o", "json"), 7260, "2h1m"),
+        (("uplink", "list"), 90, "1m30s"),
+        (("who", "20.0.0.9"), 61, "1m1s"),
+    ],
+)
+def test_an_answer_from_memory_says_how_old_it_is_once(
+    double: Double, cli: Run, command: tuple[str, ...], seconds: int, told: str
+) -> None:
+    double.stale_seconds = seconds
+    got = cli(*command)
+    assert got.code == 0
+    line = f"warning: the store does not answer; this is what was known {told} ago"
+    assert got.err.count(line) == 1
+    assert line not in got.out
+
+
+def test_completion_writes_nothing_into_the_prompt(
+    double: Double, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRUNKLINE_CONTROLLER", double.endpoint)
+    monkeypatch.setenv("_TRUNKLINE_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "trunkline host show do")
+    monkeypatch.setenv("COMP_CWORD", "3")
+    double.stale_seconds = 42
+    double.host("docker1")
+    with pytest.raises(SystemExit):
+        run([])
+    told = capsys.readouterr()
+    assert told.out.split() == ["plain,docker1"]
+    assert told.err == ""
+
+
+def test_ids_are_as_short_as_docker_s_in_tables_and_whole_in_data(double: Double, cli: Run) -> None:
+    whole = "0123456789ab" + "c" * 52
+    double.holdings = [address_pb2.Holding(network="n", address="20.0.0.9", kind="attachment", target_id=whole)]
+    assert "0123456789ab\n" in cli("who", "20.0.0.9").out
+    assert whole in cli("who", "20.0.0.9", "-o", "json").out
 
 
 def test_a_host_out_of_reach_is_named_and_not_waited_for(double: Double, cli: Run) -> None:

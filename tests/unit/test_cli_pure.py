@@ -411,8 +411,23 @@ def test_every_cell_of_a_matrix_is_shown_whole_at_any_width(width: int, count: i
 
 
 def test_legend_explains_what_occurs() -> None:
-    assert matrix.legend({"0.42", "·"}) == []
-    assert [line[:2] for line in matrix.legend({"B!", "--", "0.4"})] == ["B!", "--"]
+    assert matrix.legend({"0.42", "·"}) == [matrix.READING]
+    told = matrix.legend({"B!", "--", "0.4"})
+    assert told == [matrix.READING, "B! only broadcast gets through; -- nothing gets through"]
+    assert "x? as x" in matrix.legend({"0.42?", "·"})[1]
+    assert "x?" not in matrix.legend({"?", "·"})[1]
+
+
+def test_how_to_read_it_is_said_once_for_all_matrices() -> None:
+    checks = check_run.Checks(wide=False)
+    for name in ("a", "b"):
+        checks.take(check_pb2.RunCheckResponse(plan=check_pb2.CheckPlan(network=name, hosts=["h1", "h2"], vlan=10)))
+    checks.take(check_pb2.RunCheckResponse(summary=check_pb2.CheckSummary(unknown=8)))
+    out = io.StringIO()
+    screen = console(out, no_color=True)
+    screen.print(checks)
+    assert out.getvalue().count(matrix.READING) == 1
+    assert out.getvalue().count("not probed") == 1
 
 
 # ---- network options

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from trunkline.cli.choices import Choices, pass_choices, shared
-from trunkline.cli.words import ago, moment
+from trunkline.cli.words import ago, moment, short_id
 
 if TYPE_CHECKING:
     from trunkline.v1.address_pb2 import Holding
@@ -44,7 +44,7 @@ def who(choices: Choices, query: str) -> None:
         Column[address_pb2.Holding]("ADDRESS", lambda h: h.address or "no IP"),
         Column[address_pb2.Holding]("IS", _is),
         Column[address_pb2.Holding]("HOST", lambda h: h.host),
-        Column[address_pb2.Holding]("TARGET", lambda h: h.target),
+        Column[address_pb2.Holding]("TARGET", lambda h: short_id(h.target)),
         Column[address_pb2.Holding]("MAC", lambda h: h.mac, wide=True),
         Column[address_pb2.Holding]("SINCE", lambda h: ago(h.since_ms, now) if h.since_ms else ""),
         Column[address_pb2.Holding]("UNTIL", lambda h: moment(h.until_ms), wide=True),
@@ -72,8 +72,8 @@ def _details(holding: Holding) -> Sequence[tuple[str, str]]:
         ("network", holding.network),
         ("is", f"{holding.kind}, {holding.phase}" if holding.phase else holding.kind),
         ("host", holding.host),
-        ("target", holding.target),
-        ("target id", holding.target_id),
+        ("target", short_id(holding.target)),
+        ("target id", short_id(holding.target_id)),
         ("attachment", holding.attachment),
         ("owner", holding.owner),
         ("since", moment(holding.since_ms)),

@@ -15,7 +15,7 @@ from trunkline.cli.plain import enum_text, plain
 from trunkline.cli.screen import Column, Screen
 from trunkline.cli.standing import Stands
 from trunkline.cli.waiting import Waited, Wanted, wait
-from trunkline.cli.words import ago, duration, moment
+from trunkline.cli.words import ago, duration, moment, short_id
 from trunkline.errors import Reason, Refusal, TrunklineError
 from trunkline.ids import check_attachment_name, check_ifname, check_mac, check_name, parse_address
 from trunkline.v1 import attachment_pb2
@@ -253,7 +253,7 @@ def _details(item: Attachment) -> Sequence[tuple[str, str]]:
         ("detail", item.message),
         ("host", item.spec.host),
         ("target", target_of(item)),
-        ("target id", item.target_id),
+        ("target id", short_id(item.target_id)),
         ("network", item.spec.network),
         ("addresses", ", ".join(item.addresses) or "none"),
         ("MAC", item.mac),

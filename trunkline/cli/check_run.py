@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -55,6 +55,7 @@ class Checks:
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
         for network in self.worst_first():
             yield from _network(network, self._wide, options.max_width)
+        yield from _legend(list(self.networks.values()))
         if self.summary is not None:
             yield from _summary(self.summary)
 
@@ -62,12 +63,10 @@ class Checks:
 def _network(network: NetworkCheck, wide: bool, width: int) -> list[RenderableType]:
     plan = network.plan
     vlan = f"VLAN {plan.vlan}" if plan.vlan else "untagged"
-    title = Text.assemble((plan.network, "bold"), f"  {vlan}, {len(plan.hosts)} hosts, from row to column")
+    title = Text.assemble((plan.network, "bold"), f"  {vlan}, {len(plan.hosts)} hosts")
     parts: list[RenderableType] = [title]
     if len(plan.hosts) > 1:
         parts += _matrix(network, width)
-        symbols = {cell.rstrip("?") or "?" for row in network.rows() for cell in row[1:]}
-        parts += [Text("  ".join(matrix.legend(symbols)), style="dim")] if matrix.legend(symbols) else []
     else:
         parts.append(Text("  fewer than two hosts take part: nothing to prove between hosts"))
     parts += [Text(f"  not probed: {skipped}", style="yellow") for skipped in plan.skipped]
@@ -75,6 +74,15 @@ def _network(network: NetworkCheck, wide: bool, width: int) -> list[RenderableTy
     if addresses is not None:
         parts += [Text(), addresses]
     return [*parts, Text()]
+
+
+def _legend(networks: list[NetworkCheck]) -> Iterator[RenderableType]:
+    """How to read the matrices, once for all of them; nothing where there is none."""
+    shown = [network for network in networks if len(network.plan.hosts) > 1]
+    if shown:
+        symbols = {cell for network in shown for row in network.rows() for cell in row[1:]}
+        yield from (Text(line, style="dim") for line in matrix.legend(symbols))
+        yield Text()
 
 
 def _matrix(network: NetworkCheck, width: int) -> list[Table]:

@@ -9,7 +9,9 @@ from typing import Any, Final, Self, TypeVar
 import grpc
 
 from trunkline import rpc
+from trunkline.cli import present
 from trunkline.cli.choices import Access, Choices, access
+from trunkline.cli.words import age
 from trunkline.errors import Reason, TrunklineError
 from trunkline.ids import PROTOCOL
 from trunkline.v1 import (
@@ -31,10 +33,16 @@ _ELSEWHERE: Final = (Reason.CONTROLLER_UNREACHABLE, Reason.DEADLINE)
 """Errors of a ping that another controller may not have."""
 
 
-class Fabric:
-    """Stubs of all services on one channel. A context manager; `deadline` runs from its making."""
+STALE: Final = "trunkline-stale-seconds"
+"""Trailing metadata of an answer that a controller made from memory, its store being away: the age in seconds."""
 
-    def __init__(self, choices: Choices) -> None:
+
+class Fabric:
+    """Stubs of all services on one channel. A context manager; `deadline` runs from its making. `warn` is told once
+    when an answer is old."""
+
+    def __init__(self, choices: Choices, warn: Callable[[str], None] = present.warn) -> None:
+        self._warn: Callable[[str], None] | None = warn
         self._access: Access = access(choices)
         self._ends = time.monotonic() + choices.deadline
         self._seconds = choices.deadline
@@ -100,14 +108,24 @@ class Fabric:
             )
         return left
 
-    def ask(self, method: Callable[..., M], request: Any) -> M:
+    def ask(self, method: grpc.UnaryUnaryMultiCallable[Any, M], request: Any) -> M:
         """One unary call within the deadline; raises the TrunklineError that it ended with."""
         try:
-            return method(request, timeout=self.remaining())
+            answer, call = method.with_call(request, timeout=self.remaining())
+            self._age(call)
+            return answer
         except grpc.RpcError as error:
             raise rpc.from_rpc_error(error) from None
         except ValueError as error:
             raise _left(error) from None
+
+    def _age(self, call: grpc.Call) -> None:
+        old = next((value for key, value in call.trailing_metadata() or () if key == STALE), None)
+        if old is None or self._warn is None:
+            return
+        text = old.decode() if isinstance(old, bytes) else old
+        self._warn(f"the store does not answer; this is what was known {_age_text(text)} ago")
+        self._warn = None
 
     def follow(self, method: Callable[..., Any], request: Any) -> Iterator[Any]:
         """The messages of a stream until it ends, or the deadline; raises the TrunklineError that it ended with."""
@@ -121,6 +139,10 @@ class Fabric:
             raise rpc.from_rpc_error(error) from None
         finally:
             call.cancel()
+
+
+def _age_text(seconds: str) -> str:
+    return age(int(seconds)) if seconds.isascii() and seconds.isdecimal() else f"{seconds} s"
 
 
 def _left(error: ValueError) -> TrunklineError:

@@ -18,6 +18,7 @@ GATEWAY: Final = check_pb2.PROBE_KIND_GATEWAY
 
 SELF: Final = "·"
 WAITING: Final = "…"
+HALF: Final = "x?"
 
 LEGEND: Final = {
     SELF: "the host itself",
@@ -26,10 +27,14 @@ LEGEND: Final = {
     "--": "nothing gets through",
     "!!": "answered by a foreign MAC",
     "?": "not probed",
+    HALF: "as x, the other kind of frame not judged",
     WAITING: "not answered yet",
 }
-"""What the symbols mean; any other cell is the round-trip time of the unicast in milliseconds, "?" after it that the
-broadcast is not known."""
+"""What the symbols mean; any other cell is a round-trip time."""
+
+READING: Final = (
+    "rows send, columns receive; a number is the round trip of a unicast in ms, the other agent's part included"
+)
 
 _BAD: Final = (SILENT, CONFLICT)
 
@@ -146,5 +151,10 @@ def milliseconds(rtt_us: int) -> str:
 
 
 def legend(symbols: set[str]) -> list[str]:
-    """What the symbols that occur mean; a lone dot explains itself."""
-    return [f"{symbol} {meaning}" for symbol, meaning in LEGEND.items() if symbol in symbols and symbol != SELF]
+    """How to read a matrix with these cells, line by line; a lone dot explains itself."""
+    known = {symbol for symbol in symbols if symbol in LEGEND} - {SELF}
+    # "0.42?" and "B?": one half of the cell is known.
+    if any(cell.endswith("?") and cell != "?" for cell in symbols):
+        known.add(HALF)
+    told = [f"{symbol} {meaning}" for symbol, meaning in LEGEND.items() if symbol in known]
+    return [READING, "; ".join(told)] if told else [READING]

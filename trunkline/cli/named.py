@@ -17,6 +17,10 @@ Lister = Callable[["Fabric"], Iterable[str]]
 Completer = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
+def _silently(_: str) -> None:
+    """Nothing may be written into somebody's prompt."""
+
+
 def _completer(lister: Lister) -> Completer:
     def complete(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
         from trunkline.cli.connect import Fabric
@@ -24,7 +28,7 @@ def _completer(lister: Lister) -> Completer:
         choices = ctx.find_object(Choices) or Choices()
         choices.deadline = _COMPLETION_SECONDS
         try:
-            with Fabric(choices) as fabric:
+            with Fabric(choices, warn=_silently) as fabric:
                 return sorted({name for name in lister(fabric) if name.startswith(incomplete)})
         except Exception:  # a completion that cannot be made is no completion, never a traceback in somebody's prompt
             return []

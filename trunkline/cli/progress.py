@@ -1,4 +1,5 @@
-"""What is seen while hosts converge: a live view on a terminal, one line per change elsewhere. On standard error."""
+"""What is seen while hosts converge: a live view on a terminal, elsewhere a line per change once it takes long. On
+standard error."""
 
 from __future__ import annotations
 
@@ -18,6 +19,9 @@ from trunkline.cli.screen import console, state
 from trunkline.cli.standing import HostStand, Stand, Stands
 from trunkline.cli.words import duration
 
+PATIENCE: Final = 2.0
+"""Seconds without a word where nobody looks at a terminal; what is done by then needs no account of its course."""
+
 _SIGNS: Final = {Stand.DONE: "✓", Stand.FAILED: "✗", Stand.AWAY: "!"}
 
 
@@ -32,6 +36,7 @@ class Progress:
         self._spinner = Spinner("dots")
         self._live = Live(self, console=self._console, refresh_per_second=8, transient=True)
         self._terminal = self._console.is_terminal
+        self._told: dict[str, tuple[str, str]] = {}
 
     def __enter__(self) -> Self:
         if self._terminal:
@@ -56,15 +61,26 @@ class Progress:
             before = self._since.get(stand.host)
             if before is None or (before[0].state, before[0].message) != (stand.state, stand.message):
                 self._since[stand.host] = (stand, now)
-                self._line(stand)
         for gone in set(self._since) - {s.host for s in stands}:
             del self._since[gone]
+        self.tick()
+
+    def tick(self) -> None:
+        """Time has passed: what has waited too long to be kept quiet is told."""
+        if self._terminal or self.elapsed() < PATIENCE:
+            return
+        for stand, _ in self._since.values():
+            word = (stand.state, stand.message)
+            # Who was done before anything was told has nothing to tell.
+            if self._told.get(stand.host) == word or (stand.stand is Stand.DONE and stand.host not in self._told):
+                continue
+            self._told[stand.host] = word
+            self._line(stand)
 
     def _line(self, stand: HostStand) -> None:
-        if self._terminal:
-            return
         detail = f": {stand.message}" if stand.message else ""
-        print(f"{self._title}: {stand.host} {stand.state} ({duration(self.elapsed())}){detail}", file=sys.stderr)
+        line = f"{self._title}: {stand.host} {stand.state}{detail} ({duration(self.elapsed())})"
+        print(line, file=sys.stderr, flush=True)
 
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
         yield self._table(final=False)

@@ -167,6 +167,7 @@ def _until_over(
     heard = time.monotonic()
     while not course.over():
         item = _next(fabric, choices, course, reader, wanted, heard)
+        progress.tick()
         if isinstance(item, TrunklineError):
             if item.reason is Reason.DEADLINE:
                 raise standing.missing(course.stands, wanted.what, choices.deadline)

@@ -14,6 +14,7 @@ from trunkline.model import Target, TargetKind
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"(\d+[smhd])+")
 _PART = re.compile(r"(\d+)([smhd])")
+_CONTAINER_ID: Final = re.compile(r"[0-9a-f]{64}")
 _MAX_SECONDS: Final = (1 << 32) - 1
 
 
@@ -49,9 +50,17 @@ def ago(then_ms: int, now_ms: int) -> str:
     if not then_ms:
         return "never"
     past = (now_ms - then_ms) // 1000
-    if past < 1:
-        return "now"
-    return f"{past}s ago" if past < 10 else f"{duration(past)} ago"
+    return f"{age(past)} ago" if past >= 1 else "now"
+
+
+def age(total: int) -> str:
+    """Whole seconds as people read them: "3s", "42s", "1h5m"."""
+    return f"{total}s" if total < 10 else duration(total)
+
+
+def short_id(text: str) -> str:
+    """A container's id as Docker shows it, 12 digits; anything else as it is."""
+    return text[:12] if _CONTAINER_ID.fullmatch(text) else text
 
 
 def moment(at_ms: int) -> str:
