@@ -301,9 +301,10 @@ def _held(network: str, address: IPAddress, record: AddressRecord, now_ms: int) 
     return Refusal(Reason.ADDRESS_TAKEN, what, "choose another address, or detach that one first", **facts)
 
 
-def keep_seconds(network: NetworkRecord) -> int:
-    """Seconds the lease of a resting address must live at least; 0 when addresses are free at once."""
-    return max(network.rest_seconds, network.hold_seconds)
+def keep_seconds(network: NetworkRecord, hold: bool = True) -> int:
+    """Seconds the lease of a resting address must live at least; 0 when addresses are free at once. Without `hold` an
+    address only rests."""
+    return max(network.rest_seconds, network.hold_seconds) if hold else network.rest_seconds
 
 
 def holding_key(host: str, name: str) -> str:
@@ -312,16 +313,21 @@ def holding_key(host: str, name: str) -> str:
 
 
 def release_ops(
-    network: NetworkRecord | None, released: tuple[tuple[str, Stored[AddressRecord]], ...], now_ms: int, lease: int
+    network: NetworkRecord | None,
+    released: tuple[tuple[str, Stored[AddressRecord]], ...],
+    now_ms: int,
+    lease: int,
+    hold: bool = True,
 ) -> tuple[tuple[Guard, ...], tuple[Op, ...]]:
     """Guards and writes that turn held addresses, given as (key, record), into resting ones on `lease`, which lives
     `keep_seconds` at least. Without rest and hold, or when the network is gone, they are free at once. Raises
     STORE_CONTENTION without a lease though one is needed by now: the network's times changed meanwhile."""
+    seconds = keep_seconds(network, hold) if network is not None else 0
     guards: list[Guard] = []
     ops: list[Op] = []
     for key, stored in released:
         guards.append(Unchanged(key, stored.mod_revision))
-        if network is None or keep_seconds(network) == 0:
+        if network is None or seconds == 0:
             ops.append(Delete(key))
             continue
         if not lease:
@@ -337,7 +343,7 @@ def release_ops(
             host=stored.value.host,
             since_ms=now_ms,
             rest_until_ms=now_ms + network.rest_seconds * 1000,
-            hold_until_ms=now_ms + keep_seconds(network) * 1000,
+            hold_until_ms=now_ms + seconds * 1000,
         )
         ops.append(Put(key, codec.encode(resting), lease))
     return tuple(guards), tuple(ops)

@@ -18,6 +18,7 @@ from controller.plan.addresses import (
     Owner,
     choose,
     holding_key,
+    keep_seconds,
     parse_requested,
     release_ops,
     requested,
@@ -282,6 +283,7 @@ def removal(
     """Guards and writes that take an attachment out of the store, with its status and MAC claim, its addresses
     resting on `lease`. A key that does not point back at the attachment is left alone."""
     record = stored.value
+    destroyed = _destroyed(snapshot, record)
     me = holding_key(record.host, record.name)
     key = keys.attachment(record.host, record.name)
     # A status may have been written since the snapshot, and no guard sees it; deleting an absent key is no error.
@@ -290,9 +292,34 @@ def removal(
         ops.append(Delete(keys.mac(record.mac)))
     network = snapshot.networks.get(record.network)
     guards, freed = release_ops(
-        network.value if network is not None else None, _held_by(snapshot, record), now_ms, lease
+        network.value if network is not None else None,
+        _held_by(snapshot, record),
+        now_ms,
+        lease,
+        hold=destroyed is None,
     )
-    return (Unchanged(key, stored.mod_revision), *guards), (*ops, *freed)
+    seen = (destroyed,) if destroyed is not None else ()
+    return (Unchanged(key, stored.mod_revision), *seen, *guards), (*ops, *freed)
+
+
+def _destroyed(snapshot: Snapshot, record: AttachmentRecord) -> Guard | None:
+    """The fact that the attachment's container was seen to be gone for good when it was last observed: then nobody
+    comes back for its addresses, and they rest without being held (law 5). None when it was not."""
+    stored = snapshot.attachment_status.get((record.host, record.name))
+    if record.target.kind is not TargetKind.CONTAINER or stored is None or stored.value.present:
+        return None
+    if stored.value.reason != Reason.CONTAINER_NOT_FOUND.name:
+        return None
+    return Unchanged(keys.attachment_status(record.host, record.name), stored.mod_revision)
+
+
+def lease_seconds(snapshot: Snapshot, record: AttachmentRecord) -> int:
+    """Seconds the lease must live at least that an attachment's addresses rest on once it is let go; 0 when they are
+    free at once."""
+    stored = snapshot.networks.get(record.network)
+    if stored is None or not record.addresses:
+        return 0
+    return keep_seconds(stored.value, hold=_destroyed(snapshot, record) is None)
 
 
 def _held_by(snapshot: Snapshot, record: AttachmentRecord) -> tuple[tuple[str, Stored[AddressRecord]], ...]:
@@ -309,7 +336,7 @@ def finish_detach(
     snapshot: Snapshot, host: str, name: str, now_ms: int, lease: int, observed_revision: int
 ) -> Txn | None:
     """The transaction that lets a detaching attachment go after `settle` found it gone in an observation at
-    `observed_revision`; None when there is nothing to let go. `lease` lives `addresses.keep_seconds` of its network.
+    `observed_revision`; None when there is nothing to let go. `lease` lives `lease_seconds` at least.
 
     Guarded by the attachment itself, so a second call, or one planned before a change, does nothing. An attachment of
     the same name that was made, or marked, after that observation is another matter: it was not seen gone (law 6)."""

@@ -231,7 +231,7 @@ def _removals(
             guards, ops = [guard], []
         guards += more_guards
         ops += more_ops
-        addresses += len(more_guards) - 1
+        addresses += sum(guard.key.startswith(keys.ADDRESSES) for guard in more_guards if isinstance(guard, Unchanged))
     if ops:
         chunks.append(Txn(tuple(guards), tuple(ops)))
     return chunks, tuple(f"{host}/{name}" for name in sorted(held)), addresses

@@ -7,8 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
-from controller.plan.addresses import keep_seconds
-from controller.plan.attachments import finish_detach
+from controller.plan.attachments import finish_detach, lease_seconds
 from controller.plan.deletion import finish_delete
 from controller.plan.hosts import forget, forget_seconds
 from controller.reconcile.commit import TRIES
@@ -57,10 +56,13 @@ class Releaser:
         stored = self._follower.snapshot.attachment(host, name)
         if stored is None:
             return True
-        lease = await self._rest_lease(stored.value.network)
+        seconds = lease_seconds(self._follower.snapshot, stored.value)
+        lease = await self._leases.lease(stored.value.network, seconds) if seconds else 0
         snapshot = self._follower.snapshot
         if (again := snapshot.attachment(host, name)) is None or again.mod_revision != stored.mod_revision:
             return False
+        if lease_seconds(snapshot, again.value) > seconds:
+            return False  # rest or hold grew while the lease was granted, which may end too early now
         txn = finish_detach(snapshot, host, name, self._clock.now_ms(), lease, observed_revision)
         if txn is None:
             return True
@@ -68,13 +70,6 @@ class Releaser:
         if done:
             _log.info("detached", host=host, attachment=name, network=stored.value.network)
         return done
-
-    async def _rest_lease(self, network: str) -> int:
-        stored = self._follower.snapshot.networks.get(network)
-        if stored is None:
-            return 0
-        seconds = keep_seconds(stored.value)
-        return await self._leases.lease(network, seconds) if seconds else 0
 
     async def finish_delete(self, network: str) -> bool:
         """Remove what is left of a deleting network, once each of its hosts was observed clean of it."""

@@ -6,8 +6,8 @@ from typing import Any
 
 from fakes.applier import Applier
 
-from controller.plan.addresses import Cursors, keep_seconds
-from controller.plan.attachments import AttachPlan, DetachPlan, attach, detach, finish_detach
+from controller.plan.addresses import Cursors
+from controller.plan.attachments import AttachPlan, DetachPlan, attach, detach, finish_detach, lease_seconds
 from controller.plan.deletion import DeletePlan, delete_network, finish_delete
 from controller.plan.desired import desired
 from controller.plan.hosts import ForgetPlan, HostPlan, RegisterPlan, drain, forget, register
@@ -142,8 +142,7 @@ class Room:
         self.detach(host, name)
         stored = self.snapshot.attachment(host, name)
         assert stored is not None
-        seconds = keep_seconds(self.snapshot.networks[stored.value.network].value)
-        lease = self.next_lease() if seconds else 0
+        lease = self.next_lease() if lease_seconds(self.snapshot, stored.value) else 0
         self.commit(finish_detach(self.snapshot, host, name, self.now, lease, self.snapshot.revision))
 
     def desired(self, host: str) -> Desired:

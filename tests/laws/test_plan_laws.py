@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from controller.plan.addresses import Cursors, keep_seconds
-from controller.plan.attachments import attach, detach, finish_detach
+from controller.plan.addresses import Cursors
+from controller.plan.attachments import attach, detach, finish_detach, lease_seconds
 from controller.plan.deletion import delete_network, finish_delete
 from controller.plan.desired import desired
 from controller.plan.hosts import drain, forget, forget_seconds, register
@@ -68,6 +68,10 @@ class Agent:
     replica: int = 0
     networks: set[str] = field(default_factory=set)
     attachments: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
+    waiting: set[str] = field(default_factory=set)
+    """Attachments that were told of and whose container was not there."""
+    destroyed: set[str] = field(default_factory=set)
+    """Containers that do not exist, whatever the operator may think."""
 
 
 @dataclass
@@ -128,10 +132,21 @@ class Fabric(RuleBasedStateMachine):
             assert old["kind"] == "resting", f"{op.key} was taken from {old}"
             same = (old["host"], old["owner"]) == (value["host"], value["owner"])
             assert same or old["rest_until_ms"] <= self.now, f"{op.key} was handed out while it rested"
+        if op.key.startswith(keys.ADDRESSES) and value["kind"] == "resting":
+            self.judge_rest(op.key, value, before)
         if op.key.startswith(keys.STATUS_ATTACHMENTS) and value["phase"] == "ready":
             _, _, host, name = op.key.split("/", 3)
             assert self.store.entries[keys.session(host)].mod_revision == pending.session
             assert self.store.entries[keys.attachment(host, name)].mod_revision <= pending.observed
+
+    def judge_rest(self, key: str, value: dict, before: dict) -> None:
+        """Held for an owner that may come back; not for one whose container was last seen to be destroyed."""
+        old, network = json.loads(before[key].value), self.truth.networks[key.split("/")[1]].value
+        seen = before.get(keys.attachment_status(old["host"], old["holder"]))
+        destroyed = seen is not None and json.loads(seen.value).get("reason") == "CONTAINER_NOT_FOUND"
+        held = network.rest_seconds if destroyed else max(network.rest_seconds, network.hold_seconds)
+        assert value["rest_until_ms"] - value["since_ms"] == network.rest_seconds * 1000
+        assert value["hold_until_ms"] - value["since_ms"] == held * 1000
 
     @rule(which=st.integers(0, 7))
     def late_commit(self, which: int) -> None:
@@ -308,10 +323,20 @@ class Fabric(RuleBasedStateMachine):
             return
         told = desired(snapshot, host)
         agent.revision = told.revision
-        attachments = {a.name: (a.network, a.addresses) for a in told.attachments}
+        here = [a for a in told.attachments if a.target.value not in agent.destroyed]
+        attachments = {a.name: (a.network, a.addresses) for a in here}
+        agent.waiting = {a.name for a in told.attachments} - attachments.keys()
         nets = {network.name for network in told.networks}
         agent.attachments = {**agent.attachments, **attachments} if lazy else attachments
         agent.networks = agent.networks | nets if lazy else nets
+
+    @rule(host=hosts, container=targets, exists=st.booleans())
+    def docker(self, host: str, container: str, exists: bool) -> None:
+        """A container is made or destroyed; its agent sees so at its next work."""
+        if exists:
+            self.agents[host].destroyed.discard(container)
+        else:
+            self.agents[host].destroyed.add(container)
 
     @rule(host=hosts, complete=st.booleans(), later=st.booleans())
     def observe(self, host: str, complete: bool, later: bool) -> None:
@@ -327,6 +352,10 @@ class Fabric(RuleBasedStateMachine):
                 AttachmentObservation(name, Phase.READY, addresses=held[1], present=True)
                 for name, held in sorted(agent.attachments.items())
                 if complete
+            )
+            + tuple(
+                AttachmentObservation(name, Phase.WAITING, "CONTAINER_NOT_FOUND")
+                for name in sorted(agent.waiting - agent.attachments.keys())
             ),
             complete=complete,
         )
@@ -339,8 +368,7 @@ class Fabric(RuleBasedStateMachine):
             self.submit(Pending([txn], observed=agent.revision, session=agent.session), later)
         for name in settlement.detached:
             record = snapshot.attachments[host][name].value
-            network = snapshot.networks.get(record.network)
-            lease = self.lease(keep_seconds(network.value)) if network is not None else 0
+            lease = self.lease(lease_seconds(snapshot, record))
             txn = finish_detach(snapshot, host, name, self.now, lease, agent.revision)
             assert txn is not None
             self.submit(Pending([txn]), later)
@@ -415,7 +443,7 @@ TestFabric = Fabric.TestCase
 
 STEPS = ("follow",) * 8 + ("work", "observe") * 6 + ("attach",) * 8 + ("detach", "late_commit") * 3
 STEPS += ("create", "update", "delete", "end_delete", "forget", "hello", "wait", "expire") * 2
-STEPS += ("cut", "drain", "jump", "set_uplink")
+STEPS += ("cut", "drain", "jump", "set_uplink") + ("docker",) * 2
 
 
 def walk(seed: int, steps: int) -> Fabric:
@@ -477,6 +505,7 @@ def step(fabric: Fabric, draw: Random, name: str) -> None:
         "forget": lambda: fabric.forget(replica, host, draw.choice((0, 1, 9)), later),
         "hello": lambda: fabric.hello(replica, host, later),
         "cut": lambda: fabric.cut(host),
+        "docker": lambda: fabric.docker(host, draw.choice(("web", "db", "mail")), draw.random() < 0.6),
     }
     steps[name]()
 

@@ -6,7 +6,7 @@ import pytest
 from fakes.planning import UPLINKS, Room, container
 
 from controller.plan.addresses import Cursor, Owner, choose, pool_use
-from controller.plan.attachments import default_name, finish_detach
+from controller.plan.attachments import default_name, finish_detach, lease_seconds
 from controller.plan.deletion import uncertain_hosts
 from controller.plan.desired import selected
 from controller.plan.hosts import forget
@@ -15,7 +15,7 @@ from controller.plan.status import attachment_view, fabric_view, host_view, netw
 from controller.plan.uplinks import parse_ranges
 from controller.plan.who import who
 from controller.state import keys
-from controller.state.records import HostRecord, NetworkRecord
+from controller.state.records import AddressKind, HostRecord, NetworkRecord
 from controller.state.txn import MAX_OPS, Absent, Unchanged
 from trunkline.errors import Reason, Refusal, TrunklineError
 from trunkline.model import AttachmentObservation, HostFacts, Phase, Prefix, Target, TargetKind
@@ -280,6 +280,50 @@ def test_plan_addresses_never_rest_without_a_lease(room: Room) -> None:
     with pytest.raises(TrunklineError) as caught:
         finish_detach(room.snapshot, "h1", "web/red", room.now, 0, room.snapshot.revision)
     assert caught.value.reason is Reason.STORE_CONTENTION
+
+
+def last_seen(room: Room, reason: str, complete: bool = True) -> None:
+    seen = AttachmentObservation("web/red", Phase.WAITING, reason)
+    room.observe("h1", attachments=(seen,), complete=complete)
+
+
+@pytest.mark.parametrize(
+    ("reason", "held"),
+    [("CONTAINER_NOT_FOUND", 300), ("CONTAINER_NOT_RUNNING", 86_400), ("DOCKER_UNAVAILABLE", 86_400)],
+)
+def test_plan_a_destroyed_container_is_not_held_for(room: Room, reason: str, held: int) -> None:
+    room.attach("h1", "red", "web")
+    last_seen(room, reason)
+    stored = room.snapshot.attachment("h1", "web/red")
+    assert stored is not None
+    assert lease_seconds(room.snapshot, stored.value) == held
+    room.release("h1", "web/red")
+    (left,) = [stored.value for stored in room.snapshot.addresses["red"].values()]
+    assert left.kind is AddressKind.RESTING
+    assert (left.rest_until_ms - room.now, left.hold_until_ms - room.now) == (300_000, held * 1000)
+
+
+def test_plan_a_destroyed_container_that_came_back_is_held_for(room: Room) -> None:
+    room.attach("h1", "red", "web")
+    last_seen(room, "CONTAINER_NOT_FOUND")
+    room.detach("h1", "web/red")
+    stale = room.snapshot
+    txn = finish_detach(stale, "h1", "web/red", room.now, room.next_lease(), stale.revision)
+    assert txn is not None
+    still = AttachmentObservation("web/red", Phase.READY, present=True, addresses=("20.0.0.2/28",))
+    room.observe("h1", attachments=(still,))
+    assert room.store.commit(txn) is None, "what it relied on has changed"
+    room.release("h1", "web/red")
+    (left,) = [stored.value for stored in room.snapshot.addresses["red"].values()]
+    assert left.hold_until_ms - room.now == 86_400_000
+
+
+def test_plan_a_destroyed_container_frees_its_address_where_nothing_rests(room: Room) -> None:
+    room.network("n", "20.8.0.0/24", rest_seconds=0)
+    room.attach("h1", "n", "web")
+    room.observe("h1", attachments=(AttachmentObservation("web/n", Phase.WAITING, "CONTAINER_NOT_FOUND"),))
+    room.release("h1", "web/n")
+    assert room.snapshot.addresses.get("n", {}) == {}
 
 
 # Networks over their life.
