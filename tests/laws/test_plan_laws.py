@@ -443,7 +443,7 @@ TestFabric = Fabric.TestCase
 
 STEPS = ("follow",) * 8 + ("work", "observe") * 6 + ("attach",) * 8 + ("detach", "late_commit") * 3
 STEPS += ("create", "update", "delete", "end_delete", "forget", "hello", "wait", "expire") * 2
-STEPS += ("cut", "drain", "jump", "set_uplink") + ("docker",) * 2
+STEPS += ("cut", "drain", "jump", "set_uplink") + ("docker",) * 6
 
 
 def walk(seed: int, steps: int) -> Fabric:
@@ -511,6 +511,6 @@ def step(fabric: Fabric, draw: Random, name: str) -> None:
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 def test_plan_laws_hold_through_long_lives(seed: int) -> None:
-    walk(seed, 300)
+    walk(seed, 600)
