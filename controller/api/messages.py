@@ -180,4 +180,6 @@ def holding(one: Holding) -> address_pb2.Holding:
         until_ms=one.until_ms,
         observed=one.observed,
         owner=one.owner,
+        connected=one.connected,
+        observed_ms=one.observed_ms,
     )

@@ -36,6 +36,8 @@ class Holding:
     until_ms: int = 0
     observed: bool = False
     owner: str = ""
+    connected: bool = False
+    observed_ms: int = 0
 
 
 def who(snapshot: Snapshot, query: str, now_ms: int) -> tuple[Holding, ...]:
@@ -100,6 +102,7 @@ def _of_record(snapshot: Snapshot, network: str, address: IPAddress, record: Add
         since_ms=record.since_ms,
         until_ms=until,
         owner=record.owner,
+        connected=record.host in snapshot.sessions,
     )
 
 
@@ -123,6 +126,8 @@ def _of_attachment(snapshot: Snapshot, record: AttachmentRecord, address: str) -
         since_ms=record.created_ms,
         observed=observed,
         owner=record.owner,
+        connected=record.host in snapshot.sessions,
+        observed_ms=status.observed_ms if status is not None else 0,
     )
 
 

@@ -172,6 +172,22 @@ def test_completion_writes_nothing_into_the_prompt(
     assert told.err == ""
 
 
+def test_who_claims_no_more_than_is_known_of_a_host_that_is_away(double: Double, cli: Run) -> None:
+    held = address_pb2.Holding(
+        network="n", address="20.0.0.9", kind="attachment", phase="ready", observed=True, observed_ms=1_700_000_000_000
+    )
+    double.holdings = [held]
+    away = cli("who", "20.0.0.9").out
+    assert "attachment, away (was ready)" in away
+    assert "nobody can see it now" in away
+    held.connected = True
+    here = cli("who", "20.0.0.9").out
+    assert "attachment, ready" in here
+    assert "yes, as of 2023-11-1" in here
+    double.holdings = [address_pb2.Holding(network="n", address="20.0.0.9", kind="resting", host="docker1")]
+    assert "away" not in cli("who", "20.0.0.9").out
+
+
 def test_ids_are_as_short_as_docker_s_in_tables_and_whole_in_data(double: Double, cli: Run) -> None:
     whole = "0123456789ab" + "c" * 52
     double.holdings = [address_pb2.Holding(network="n", address="20.0.0.9", kind="attachment", target_id=whole)]

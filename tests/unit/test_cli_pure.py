@@ -418,6 +418,42 @@ def test_legend_explains_what_occurs() -> None:
     assert "x?" not in matrix.legend({"?", "·"})[1]
 
 
+def matrix_of(hosts: list[str], dead: set[tuple[str, str]]) -> NetworkCheck:
+    """All hear each other but those pairs of (from, to)."""
+    network = NetworkCheck(check_pb2.CheckPlan(network="n", hosts=hosts, vlan=10), over=True)
+    for source, destination in itertools.permutations(hosts, 2):
+        outcome = matrix.SILENT if (source, destination) in dead else matrix.OK
+        for kind in (matrix.BROADCAST, matrix.UNICAST):
+            network.take(check_pb2.CheckResult(from_host=source, to_host=destination, kind=kind, outcome=outcome))
+    return network
+
+
+def test_a_host_that_is_cut_off_is_named_only_where_others_hear_each_other() -> None:
+    hosts = ["h1", "h2", "h3"]
+    both_ways = {pair for pair in itertools.permutations(hosts, 2) if "h3" in pair}
+    assert matrix_of(hosts, both_ways).cut_off() == ["h3"]
+    (hint,) = matrix_of(hosts, both_ways).hints()
+    assert hint.startswith("h3 hears nobody")
+    assert "VLAN 10" in hint
+    assert matrix_of(hosts, {("h1", "h3"), ("h2", "h3")}).cut_off() == [], "one way only"
+    assert matrix_of(hosts, set()).cut_off() == []
+    assert matrix_of(hosts, set(itertools.permutations(hosts, 2))).cut_off() == [], "it could be any of them"
+    assert matrix_of(["h1", "h2"], {("h1", "h2"), ("h2", "h1")}).cut_off() == [], "it could be either"
+
+
+def test_addresses_of_which_the_same_is_to_be_said_share_a_row() -> None:
+    network = matrix_of(["h1", "h2"], set())
+    for last in range(1, 6):
+        for host, outcome in (("h1", matrix.OK), ("h2", matrix.SILENT)):
+            fact = check_pb2.CheckResult(from_host=host, to_host="h1", address=f"20.0.0.{last}", outcome=outcome)
+            fact.kind = check_pb2.PROBE_KIND_ADDRESS
+            fact.message = "no answer" if outcome == matrix.SILENT else ""
+            network.take(fact)
+    rows = check_run._together(network.addresses())
+    assert rows == [["20.0.0.1, 20.0.0.2, 20.0.0.3 and 2 more", "h1", "silent from some", "asked from h2: no answer"]]
+    assert len(check_run._each(network.addresses())) == 5
+
+
 def test_how_to_read_it_is_said_once_for_all_matrices() -> None:
     checks = check_run.Checks(wide=False)
     for name in ("a", "b"):

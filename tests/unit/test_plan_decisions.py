@@ -523,6 +523,8 @@ def test_plan_who(room: Room) -> None:
     (holding,) = who(room.snapshot, "20.0.0.2", room.now)
     assert (holding.kind, holding.host, holding.attachment, holding.phase) == ("attachment", "h1", "web/red", "ready")
     assert holding.observed
+    assert holding.connected
+    assert holding.observed_ms == room.snapshot.attachment_status["h1", "web/red"].value.observed_ms > 0
     for query in (record.mac.upper(), "web", "web/red", "h1/web", "h1/web/red", "20.0.0.2/29"):
         assert who(room.snapshot, query, room.now) == (holding,)
     assert [h.kind for h in who(room.snapshot, "20.0.0.1", room.now)] == ["gateway"]

@@ -56,13 +56,25 @@ def who(choices: Choices, query: str) -> None:
 
 
 def _is(holding: Holding) -> str:
-    return holding.phase or holding.kind
+    word = holding.phase or holding.kind
+    return word if holding.connected or not _lives(holding) else f"away (was {word})"
+
+
+def _lives(holding: Holding) -> bool:
+    return holding.kind in ("attachment", "stock")
 
 
 def _seen(holding: Holding) -> str:
-    if holding.kind not in ("attachment", "stock"):
+    if not _lives(holding):
         return ""
     return "yes" if holding.observed else "no"
+
+
+def _seen_when(holding: Holding) -> str:
+    if not holding.observed or not holding.observed_ms:
+        return _seen(holding)
+    since = f"as of {moment(holding.observed_ms)}"
+    return f"yes, {since}" if holding.connected else f"{since}; the host is away since, nobody can see it now"
 
 
 def _details(holding: Holding) -> Sequence[tuple[str, str]]:
@@ -70,7 +82,7 @@ def _details(holding: Holding) -> Sequence[tuple[str, str]]:
         ("address", holding.address),
         ("MAC", holding.mac),
         ("network", holding.network),
-        ("is", f"{holding.kind}, {holding.phase}" if holding.phase else holding.kind),
+        ("is", f"{holding.kind}, {_is(holding)}" if holding.phase else holding.kind),
         ("host", holding.host),
         ("target", short_id(holding.target)),
         ("target id", short_id(holding.target_id)),
@@ -78,5 +90,5 @@ def _details(holding: Holding) -> Sequence[tuple[str, str]]:
         ("owner", holding.owner),
         ("since", moment(holding.since_ms)),
         ("until", moment(holding.until_ms)),
-        ("seen on host", _seen(holding)),
+        ("seen on host", _seen_when(holding)),
     )

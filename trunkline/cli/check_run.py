@@ -24,6 +24,9 @@ _BAD_CELLS: Final = {"B!", "U!", "--", "!!"}
 _CELL: Final = 5
 """Columns of the longest cell: "0.42?"."""
 
+_NAMED: Final = 3
+"""Addresses of which the same is to be said are named up to so many in one row; -o wide gives each its own."""
+
 _LISTED: Final = 20
 """Addresses that are fine are listed up to so many; -o wide lists all."""
 
@@ -70,6 +73,8 @@ def _network(network: NetworkCheck, wide: bool, width: int) -> list[RenderableTy
     else:
         parts.append(Text("  fewer than two hosts take part: nothing to prove between hosts"))
     parts += [Text(f"  not probed: {skipped}", style="yellow") for skipped in plan.skipped]
+    if network.over:
+        parts += [Text(hint, style="bold red") for hint in network.hints()]
     addresses = _addresses(network.addresses(), wide)
     if addresses is not None:
         parts += [Text(), addresses]
@@ -124,10 +129,35 @@ def _addresses(asked: list[Asked], wide: bool) -> Table | None:
     notable = [a for a in asked if a.outcome != "ok" or a.gateway]
     fine = [a for a in asked if a.outcome == "ok" and not a.gateway]
     shown = fine if wide else fine[:_LISTED]
-    rows = [[a.address, "gateway" if a.gateway else a.holder, a.outcome, _detail(a)] for a in (*notable, *shown)]
+    rows = _each(notable) if wide else _together(notable)
+    rows += _each(shown)
     if len(shown) < len(fine):
         rows.append([f"and {len(fine) - len(shown)} more", "", "ok", "-o wide lists them"])
     return grid([("ADDRESS", False), ("AT", False), ("OUTCOME", False), ("DETAIL", False)], rows)
+
+
+def _each(asked: Sequence[Asked]) -> list[list[str]]:
+    return [[a.address, _place(a), a.outcome, _detail(a)] for a in asked]
+
+
+def _together(asked: Sequence[Asked]) -> list[list[str]]:
+    """One row for all of which the same is to be said."""
+    alike: dict[tuple[str, str], list[Asked]] = {}
+    for one in asked:
+        alike.setdefault((one.outcome, _detail(one)), []).append(one)
+    return [
+        [_some([a.address for a in those]), _some(list(dict.fromkeys(map(_place, those)))), outcome, detail]
+        for (outcome, detail), those in alike.items()
+    ]
+
+
+def _some(words: list[str]) -> str:
+    shown = ", ".join(words[:_NAMED])
+    return shown if len(words) <= _NAMED else f"{shown} and {len(words) - _NAMED} more"
+
+
+def _place(asked: Asked) -> str:
+    return "gateway" if asked.gateway else asked.holder
 
 
 def _detail(asked: Asked) -> str:

@@ -103,6 +103,24 @@ class NetworkCheck:
             return WAITING
         return _cell(_outcome(broadcast), _outcome(unicast), unicast.rtt_us if unicast else 0)
 
+    def cut_off(self) -> list[str]:
+        """Hosts of three or more that exchange nothing with any other, while others hear each other."""
+        hosts = list(self.plan.hosts)
+        silent = [h for h in hosts if self._alone(h, hosts)]
+        return silent if len(hosts) - len(silent) >= 2 else []
+
+    def _alone(self, host: str, hosts: list[str]) -> bool:
+        cells = {cell for other in hosts if other != host for cell in (self.cell(host, other), self.cell(other, host))}
+        return cells == {"--"}
+
+    def hints(self) -> list[str]:
+        """What the picture as a whole says, and where to look."""
+        vlan = f"VLAN {self.plan.vlan}" if self.plan.vlan else "untagged frames"
+        return [
+            f"{host} hears nobody and is heard by nobody: look at its cable and its switch port (up? {vlan} allowed?)"
+            for host in self.cut_off()
+        ]
+
     def rows(self) -> list[list[str]]:
         """The matrix: a row for each sender, first its name."""
         hosts = list(self.plan.hosts)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atrunkline/v1/address.proto\x12\x0ctrunkline.v1\"\x1b\n\nWhoRequest\x12\r\n\x05query\x18\x01 \x01(\t\"\xdf\x01\n\x07Holding\x12\x0f\n\x07network\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0c\n\x04host\x18\x04 \x01(\t\x12\x12\n\nattachment\x18\x05 \x01(\t\x12\x0e\n\x06target\x18\x06 \x01(\t\x12\x11\n\ttarget_id\x18\x07 \x01(\t\x12\x0b\n\x03mac\x18\x08 \x01(\t\x12\r\n\x05phase\x18\t \x01(\t\x12\x10\n\x08since_ms\x18\n \x01(\x03\x12\x10\n\x08until_ms\x18\x0b \x01(\x03\x12\x10\n\x08observed\x18\x0c \x01(\x08\x12\r\n\x05owner\x18\r \x01(\t\"6\n\x0bWhoResponse\x12\'\n\x08holdings\x18\x01 \x03(\x0b\x32\x15.trunkline.v1.Holding2L\n\x0e\x41\x64\x64ressService\x12:\n\x03Who\x12\x18.trunkline.v1.WhoRequest\x1a\x19.trunkline.v1.WhoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atrunkline/v1/address.proto\x12\x0ctrunkline.v1\"\x1b\n\nWhoRequest\x12\r\n\x05query\x18\x01 \x01(\t\"\x87\x02\n\x07Holding\x12\x0f\n\x07network\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0c\n\x04host\x18\x04 \x01(\t\x12\x12\n\nattachment\x18\x05 \x01(\t\x12\x0e\n\x06target\x18\x06 \x01(\t\x12\x11\n\ttarget_id\x18\x07 \x01(\t\x12\x0b\n\x03mac\x18\x08 \x01(\t\x12\r\n\x05phase\x18\t \x01(\t\x12\x10\n\x08since_ms\x18\n \x01(\x03\x12\x10\n\x08until_ms\x18\x0b \x01(\x03\x12\x10\n\x08observed\x18\x0c \x01(\x08\x12\r\n\x05owner\x18\r \x01(\t\x12\x11\n\tconnected\x18\x0e \x01(\x08\x12\x13\n\x0bobserved_ms\x18\x0f \x01(\x03\"6\n\x0bWhoResponse\x12\'\n\x08holdings\x18\x01 \x03(\x0b\x32\x15.trunkline.v1.Holding2L\n\x0e\x41\x64\x64ressService\x12:\n\x03Who\x12\x18.trunkline.v1.WhoRequest\x1a\x19.trunkline.v1.WhoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,9 +34,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WHOREQUEST']._serialized_start=44
   _globals['_WHOREQUEST']._serialized_end=71
   _globals['_HOLDING']._serialized_start=74
-  _globals['_HOLDING']._serialized_end=297
-  _globals['_WHORESPONSE']._serialized_start=299
-  _globals['_WHORESPONSE']._serialized_end=353
-  _globals['_ADDRESSSERVICE']._serialized_start=355
-  _globals['_ADDRESSSERVICE']._serialized_end=431
+  _globals['_HOLDING']._serialized_end=337
+  _globals['_WHORESPONSE']._serialized_start=339
+  _globals['_WHORESPONSE']._serialized_end=393
+  _globals['_ADDRESSSERVICE']._serialized_start=395
+  _globals['_ADDRESSSERVICE']._serialized_end=471
 # @@protoc_insertion_point(module_scope)

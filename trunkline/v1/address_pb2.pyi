@@ -59,6 +59,8 @@ class Holding(_message.Message):
     UNTIL_MS_FIELD_NUMBER: _builtins.int
     OBSERVED_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
+    CONNECTED_FIELD_NUMBER: _builtins.int
+    OBSERVED_MS_FIELD_NUMBER: _builtins.int
     network: _builtins.str
     """Network name."""
     address: _builtins.str
@@ -85,6 +87,10 @@ class Holding(_message.Message):
     """The interface was observed with it."""
     owner: _builtins.str
     """Owner it is kept for."""
+    connected: _builtins.bool
+    """The host has a live session; without one, phase and observed are what was last known."""
+    observed_ms: _builtins.int
+    """Unix time in milliseconds when the host last told of the attachment; 0 when it never did."""
     def __init__(
         self,
         *,
@@ -101,10 +107,12 @@ class Holding(_message.Message):
         until_ms: _builtins.int = ...,
         observed: _builtins.bool = ...,
         owner: _builtins.str = ...,
+        connected: _builtins.bool = ...,
+        observed_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "attachment", b"attachment", "host", b"host", "kind", b"kind", "mac", b"mac", "network", b"network", "observed", b"observed", "owner", b"owner", "phase", b"phase", "since_ms", b"since_ms", "target", b"target", "target_id", b"target_id", "until_ms", b"until_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "attachment", b"attachment", "connected", b"connected", "host", b"host", "kind", b"kind", "mac", b"mac", "network", b"network", "observed", b"observed", "observed_ms", b"observed_ms", "owner", b"owner", "phase", b"phase", "since_ms", b"since_ms", "target", b"target", "target_id", b"target_id", "until_ms", b"until_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
