@@ -80,7 +80,8 @@ class ReplicaLease:
 
 
 class RestLeases:
-    """Leases for resting addresses: one per network, half-minute and length, granted when first asked for."""
+    """Leases for resting addresses: one per network, half-minute and length. The first release after a quiet minute
+    waits for its grant; from then on the lease of the half-minute before serves until the next one is there."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
@@ -90,16 +91,27 @@ class RestLeases:
     async def lease(self, network: str, seconds: int) -> int:
         """A lease that lives at least `seconds` from now; an address may come back late, never early."""
         bucket = int(self._clock.monotonic()) // BUCKET
-        key = (network, bucket, seconds)
-        task = self._granted.get(key)
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            for old in [known for known in self._granted if known[1] < bucket]:
-                del self._granted[old]
-            # Twice the bucket: the lease may be used until the bucket's end, and its transaction may come later yet.
-            task = asyncio.create_task(self._store.grant(seconds + 2 * BUCKET))
-            self._granted[key] = task
+        task = self._granted.get((network, bucket, seconds))
+        if task is None or _failed(task):
+            task = self._begin(network, bucket, seconds)
+        before = self._granted.get((network, bucket - 1, seconds))
+        if not task.done() and before is not None and before.done() and not _failed(before):
+            return before.result()
         return await asyncio.shield(task)
+
+    def _begin(self, network: str, bucket: int, seconds: int) -> asyncio.Task[int]:
+        for old in [known for known in self._granted if known[1] < bucket - 1]:
+            del self._granted[old]
+        # Three buckets: a lease is used in its own and in the next one, and its transaction may come later yet.
+        task = asyncio.create_task(self._store.grant(seconds + 3 * BUCKET))
+        task.add_done_callback(_failed)  # an error that nobody waits for is met again by the next release
+        self._granted[network, bucket, seconds] = task
+        return task
 
     def drop(self) -> None:
         """Forget all leases: one of them was refused by the store."""
         self._granted.clear()
+
+
+def _failed(grant: asyncio.Task[int]) -> bool:
+    return grant.done() and (grant.cancelled() or grant.exception() is not None)

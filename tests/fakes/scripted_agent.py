@@ -43,8 +43,8 @@ class Segment:
 
 @dataclass
 class ScriptedAgent:
-    """One host. `containers` maps names to "running", "stopped" or "host"; an attachment's interface appears in
-    `links` when its container runs. With `frozen` it reads messages and does nothing about them."""
+    """One host. `containers` maps names to "running", "stopped", "host" or "gone"; an attachment's interface appears
+    in `links` when its container runs. With `frozen` it reads messages and does nothing about them."""
 
     endpoint: str
     host: str
@@ -221,7 +221,8 @@ class ScriptedAgent:
             if name in self.failing:
                 phase = attachment_pb2.ATTACHMENT_PHASE_FAILED
             elif name not in self.links:
-                phase, reason = attachment_pb2.ATTACHMENT_PHASE_WAITING, "CONTAINER_NOT_RUNNING"
+                phase = attachment_pb2.ATTACHMENT_PHASE_WAITING
+                reason, message = self._why_not(one.target.value, self.containers.get(one.target.value, "stopped"))
             seen.append(
                 session_pb2.AttachmentObservation(
                     name=name,
@@ -239,14 +240,16 @@ class ScriptedAgent:
 
     def _inspect(self, question: session_pb2.InspectTarget) -> session_pb2.TargetReport:
         name = question.target.container or question.target.netns
-        reasons = {
-            None: ("CONTAINER_NOT_FOUND", f"host {self.host} has no container {name}"),
+        reason, message = self._why_not(name, self.containers.get(name, "gone"))
+        return session_pb2.TargetReport(id=question.id, reason=reason, message=message, name=name)
+
+    def _why_not(self, name: str, state: str) -> tuple[str, str]:
+        return {
+            "gone": ("CONTAINER_NOT_FOUND", f"host {self.host} has no container {name}"),
             "running": ("", ""),
             "stopped": ("CONTAINER_NOT_RUNNING", f"container {name} on host {self.host} does not run"),
             "host": ("CONTAINER_HOST_NETWORK", f"container {name} on host {self.host} uses the host's network"),
-        }
-        reason, message = reasons[self.containers.get(name)]
-        return session_pb2.TargetReport(id=question.id, reason=reason, message=message, name=name)
+        }[state]
 
     def _probe(self, run: session_pb2.ProbeRun) -> None:
         assert self.segment is not None
