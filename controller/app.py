@@ -220,5 +220,15 @@ async def serve(config: Config) -> None:
         app = App(config, store)
         stack.push_async_callback(app.stop)
         await app.start()
-        await stopping.wait()
+        await _stopped_or_fenced(stopping, app.replica)
         _log.info("stopping", replica=config.name)
+
+
+async def _stopped_or_fenced(stopping: asyncio.Event, replica: Replica) -> None:
+    """Return when told to stop. Raises STORE_FENCED when another process has this replica's name."""
+    told, fenced = asyncio.create_task(stopping.wait()), asyncio.create_task(replica.fenced())
+    done, _ = await asyncio.wait({told, fenced}, return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    fenced.cancel()
+    if told not in done:
+        raise fenced.result()

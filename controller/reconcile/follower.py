@@ -12,7 +12,7 @@ from controller.store.port import Reload, Store
 from trunkline import log
 from trunkline.backoff import Backoff
 from trunkline.clock import Clock
-from trunkline.errors import StoreUnavailable, TrunklineError
+from trunkline.errors import Reason, StoreUnavailable, TrunklineError
 
 AWAY_AFTER = 8.0
 """Seconds without progress of the watch after which the store counts as away; it sends progress each few seconds."""
@@ -79,13 +79,16 @@ class Follower:
         return f": {self._problem.message}" if self._problem else ""
 
     async def run(self) -> None:
-        """Follow the store until cancelled. Each outage is logged once when it begins and once when it ends."""
+        """Follow the store until cancelled. Each outage is logged once when it begins and once when it ends. Raises
+        STORE_FENCED: what was learnt until then stays, and nothing will be added."""
         while True:
             try:
                 await self._follow()
             except Reload as error:
                 _log.info("store reload", problem=error.message)
             except TrunklineError as error:
+                if error.reason is Reason.STORE_FENCED:
+                    raise
                 if self._problem is None:
                     _log.warning("store away", problem=error.message)
                 self._problem = error

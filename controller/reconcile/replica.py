@@ -49,6 +49,8 @@ class Replica:
         self._upkeep = Upkeep(self.releaser, self.follower, clock)
         self._new_epoch = new_epoch
         self._founded = asyncio.Event()
+        self._fenced = asyncio.Event()
+        self._fence: TrunklineError | None = None
         self._revision = 0
         self._settlings: dict[str, Settling] = {}
         self._subscriptions: set[Subscription] = set()
@@ -58,17 +60,36 @@ class Replica:
 
     def start(self) -> None:
         """Begin to follow the store; returns at once, whether it answers or not."""
-        for work in (self.follower.run, self._lease.run, self._upkeep.run, self._found_epoch):
+        for work in (self._follow, self._lease.run, self._upkeep.run, self._found_epoch):
             self._tasks.append(asyncio.create_task(keep(work.__qualname__, work, self.clock)))
 
     def end_streams(self) -> None:
         """End sessions and watches: this replica stops, and their callers go on with another."""
-        error = TrunklineError(
-            Reason.CONTROLLER_UNREACHABLE, f"controller {self.name} stops", "ask again, or another controller"
+        self._end_streams(
+            TrunklineError(
+                Reason.CONTROLLER_UNREACHABLE, f"controller {self.name} stops", "ask again, or another controller"
+            )
         )
+
+    def _end_streams(self, error: TrunklineError) -> None:
         self.fleet.end_all(error)
         for subscription in self._subscriptions:
             subscription.close(error)
+
+    async def _follow(self) -> None:
+        try:
+            await self.follower.run()
+        except TrunklineError as error:
+            self._fence = error
+            self._end_streams(error)
+            self._fenced.set()
+
+    async def fenced(self) -> TrunklineError:
+        """Return once another process has taken this replica's name over, with the error that says so: this one can
+        write nothing any more, its sessions and watches are ended, and it should."""
+        await self._fenced.wait()
+        assert self._fence is not None
+        return self._fence
 
     async def stop(self) -> None:
         """End the background work and give the lease back."""
@@ -84,8 +105,8 @@ class Replica:
 
     @property
     def level(self) -> bool:
-        """The store answers, and the snapshot follows it."""
-        return self.follower.level
+        """The store answers, the snapshot follows it, and no other process has taken this replica's name over."""
+        return self._fence is None and self.follower.level
 
     async def reading(self) -> tuple[Snapshot, float]:
         """A snapshot for a reader and its age in seconds: 0 when it covers all that was acknowledged before the

@@ -1,6 +1,7 @@
 """Group commit over lanes: who waits, what is sent together, and what every caller is told.
 
-A transaction is sent at once when a lane is free; what arrives while all lanes are busy waits and is batched. When
+A lone transaction is sent at once. While one batch is under way, another starts only when there is enough for a whole
+one, or after HOLD seconds: what arrives meanwhile shares the next batch (as RFC 896 does with small segments). When
 a caller has given up on a transaction whose outcome is open, no new batch starts until that lane is settled, so an
 old transaction never applies after a later commit of this adapter (rules 4 and 5 of the adapter, see `txn`).
 """
@@ -17,17 +18,27 @@ from typing import Final
 import grpc
 from grpc import aio
 
-from controller.state.txn import Txn
+from controller.state.txn import MAX_OPS, Txn
 from controller.store import batch as grouping
 from controller.store.etcd.channel import Endpoint, Refused, Ring, Unknown, no_space
 from controller.store.etcd.lanes import Lane, Lanes
 from controller.store.etcd.txn import Attempt, Codec, Ending, Verdict
 from controller.store.port import Committed, Conflict, Outcome, Reload
 from trunkline.errors import Reason, StoreUnavailable, TrunklineError
+from trunkline.etcd import kv_pb2
 from trunkline.etcd import rpc_pb2 as pb
 
 _FIRST_PAUSE: Final = 0.02
 _LAST_PAUSE: Final = 0.5
+
+HOLD: Final = 0.01
+"""Seconds for which what is less than a whole batch waits at most for the batch that is under way."""
+
+GATHER: Final = 0.004
+"""Seconds for which a batch is gathered at most, after one that several callers shared."""
+
+_WHOLE: Final = MAX_OPS // 2
+"""Waiting transactions that are taken for a whole batch: few write less than two keys."""
 
 _PER_SECOND: Final = 500
 """Transactions a second that a caller of many may at least count on when its deadline is set."""
@@ -109,6 +120,11 @@ class Committer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._owning: asyncio.Task[None] | None = None
         self._pumping = False
+        self._shared = False
+        self._gathering = 0.0
+        self._gathered = 0
+        self._started = 0.0
+        self._held: asyncio.TimerHandle | None = None
         self._trouble: TrunklineError | None = None
         self._stopped: TrunklineError | None = None
         self._loop = asyncio.get_running_loop()
@@ -139,6 +155,10 @@ class Committer:
             self._tickets.discard(ticket)
         return ticket.result()
 
+    def moved_by_another(self, kv: kv_pb2.KeyValue) -> bool:
+        """Whether a change shows that another process may have taken our name over; a commit tells for certain."""
+        return self._lanes.moved_by_another(kv)
+
     @property
     def stopped(self) -> TrunklineError | None:
         """Why this adapter commits no more, if so."""
@@ -158,6 +178,8 @@ class Committer:
             ticket.fail(error)
         self._waiting.clear()
         self._split.clear()
+        if self._held is not None:
+            self._held.cancel()
 
     def _pump_soon(self) -> None:
         # One turn of the loop lets requests that arrived together share a batch, at no cost to a lone one.
@@ -175,13 +197,47 @@ class Committer:
             if self._owning is None or self._owning.done():
                 self._owning = self._loop.create_task(self._own(), name="etcd-lanes")
             return
-        while self._lanes.idle and (self._waiting or self._split):
+        if self._still_gathering():
+            return
+        while self._lanes.idle and (self._waiting or self._split) and not self._held_back():
+            self._started = self._loop.time()
             batch, entries = self._next()
+            self._shared = len(entries) > 1
             if entries:
                 lane = self._lanes.idle.pop()
                 task = self._loop.create_task(self._run(lane, batch, entries))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
+
+    def _still_gathering(self) -> bool:
+        """Whether callers that share batches are still arriving: then another turn of the loop lets them in."""
+        if not self._shared or self._split or len(self._waiting) >= _WHOLE:
+            self._gathered = 0
+            return False
+        now = self._loop.time()
+        if not self._gathered:
+            self._gathering = now
+        elif len(self._waiting) == self._gathered or now - self._gathering > GATHER:
+            self._gathered = 0
+            return False
+        self._gathered = len(self._waiting)
+        self._pump_soon()
+        return True
+
+    def _held_back(self) -> bool:
+        """Whether what waits is to wait for the batch under way."""
+        if self._split or len(self._waiting) >= _WHOLE or not self._lanes.busy():
+            return False
+        left = self._started + HOLD - self._loop.time()
+        if left <= 0:
+            return False
+        if self._held is None:
+            self._held = self._loop.call_later(left, self._release)
+        return True
+
+    def _release(self) -> None:
+        self._held = None
+        self._pump_soon()
 
     def _next(self) -> tuple[grouping.Batch, list[Pending]]:
         if not self._split:

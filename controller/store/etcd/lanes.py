@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from controller.store.etcd.channel import Ring
 from controller.store.etcd.txn import encode, prefix_end
 from trunkline.errors import Reason, TrunklineError
+from trunkline.etcd import kv_pb2
 from trunkline.etcd import rpc_pb2 as pb
 
 
@@ -34,7 +35,8 @@ class Lanes:
     def __init__(self, ring: Ring, name: str) -> None:
         self._ring = ring
         self._own = root(ring.settings.prefix) + encode(ring.settings.replica) + b"/"
-        self._mark = f"{name} start".encode()
+        self._writer = f"{name} ".encode()
+        self._mark = self._writer + b"start"
         self._wanted = [self._own + str(i).encode() for i in range(ring.settings.lanes)]
         self._all: dict[bytes, Lane] = {}
         self.idle: list[Lane] = []
@@ -78,11 +80,15 @@ class Lanes:
         self.idle = list(self._all.values())
         self.owned = True
 
+    def moved_by_another(self, kv: kv_pb2.KeyValue) -> bool:
+        """Whether a change is of a lane of ours and not by us: another process has this name, or had it just before."""
+        return self.owned and kv.key.startswith(self._own) and not kv.value.startswith(self._writer)
+
     def fenced(self) -> TrunklineError:
         """The error of an adapter whose lanes were taken over."""
         return TrunklineError(
             Reason.STORE_FENCED,
             f"another controller process took the name {self._ring.settings.replica!r} over (this is process"
             f" {os.getpid()}); this one commits no more, and its last transactions may or may not have been applied",
-            "run one controller per name: stop one of the two, or give it another name in its config",
+            "give each replica a name of its own ([controller] name, or --name), or stop one of the two",
         )

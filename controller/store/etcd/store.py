@@ -48,7 +48,7 @@ class EtcdStore:
 
     def watch(self, prefix: str, after: int) -> AsyncIterator[Changes]:
         """See the port."""
-        return Watch(self._ring, self._beat, prefix, after).changes()
+        return Watch(self._ring, self._beat, self._committer.moved_by_another, prefix, after).changes()
 
     async def grant(self, ttl: float) -> int:
         """See the port."""

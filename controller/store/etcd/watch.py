@@ -5,6 +5,8 @@ the current revision, long before the events up to it have been sent. The stream
 controllers in one range, so every commit of any controller, a conflict included, shows as a revision here, in its
 place among the others; that makes progress exact. When it is quiet, a commit of our own is the heartbeat: if etcd
 has acknowledged it and the stream does not show it, the stream's member is frozen or cut off from the others.
+A lane of ours that somebody else moved is answered by a heartbeat at once: it tells whether we are fenced, which the
+revisions of a busy successor would else hide.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ _FIRST_PAUSE: Final = 0.02
 _LAST_PAUSE: Final = 0.5
 
 Beat = Callable[[], Awaitable[int]]
+Moved = Callable[[kv_pb2.KeyValue], bool]
 _Stream = aio.StreamStreamCall[pb.WatchRequest, pb.WatchResponse]
 
 
@@ -43,11 +46,13 @@ class _Cut(Exception):
 
 
 class Watch:
-    """One watch of the port. `beat` commits an empty transaction and returns its revision."""
+    """One watch of the port. `beat` commits an empty transaction and returns its revision; `moved` tells a change
+    that another process of our name made."""
 
-    def __init__(self, ring: Ring, beat: Beat, prefix: str, after: int) -> None:
+    def __init__(self, ring: Ring, beat: Beat, moved: Moved, prefix: str, after: int) -> None:
         self._ring = ring
         self._beat = beat
+        self._moved = moved
         self._data = encode(ring.settings.prefix)
         self._wanted = self._data + encode(prefix)
         self._delivered = after
@@ -104,7 +109,16 @@ class Watch:
             # etcd splits a large response at any event; only the last piece is not marked as a fragment.
             if events and not response.fragment:
                 self._delivered = events[-1].kv.mod_revision
+                if any(self._moved(event.kv) for event in events):
+                    await self._ask()
                 return Changes(self._delivered, self._changes(events))
+
+    async def _ask(self) -> None:
+        """Raise STORE_FENCED if we are."""
+        try:
+            await self._beat()
+        except StoreUnavailable:
+            pass  # not known now; whatever is committed next tells
 
     def _changes(self, events: list[kv_pb2.Event]) -> tuple[Change, ...]:
         skip = len(self._data)
