@@ -23,7 +23,7 @@ from trunkline.v1 import check_pb2, network_pb2
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 PROGRAM = (
     "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
-    "from trunkline.cli.main import run; sys.exit(run())"
+    "from trunkline.cli.main import main; main()"
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from typing import Final
 
@@ -128,6 +129,21 @@ def run(args: list[str] | None = None) -> int:
         return _unexpected(error)
 
 
+def _interrupted(signum: int, frame: object) -> None:
+    """^C ends the program for certain: an exception that Python drops, as it does when it hits a finalizer, or an
+    end that waits for a thread of gRPC's, is cut short after two seconds."""
+    signal.signal(signal.SIGALRM, lambda *_: _leave(present.INTERRUPTED))
+    signal.setitimer(signal.ITIMER_REAL, 2.0)
+    raise KeyboardInterrupt
+
+
+def _leave(code: int) -> None:
+    if sys.stderr.isatty():
+        os.write(2, b"\x1b[?25h")  # a live view may have hidden the cursor
+    os._exit(code)
+
+
 def main() -> None:
     """Entry point."""
+    signal.signal(signal.SIGINT, _interrupted)
     sys.exit(run())
