@@ -68,8 +68,11 @@ def _act(options: argparse.Namespace, config: Config) -> None:
         _check(options.config, config)
     elif options.command == "cleanup":
         log.setup("warning", config.log.json)
-        for name in asyncio.run(app.remove(config, options.attachments)):
+        gone, left = asyncio.run(app.remove(config, options.attachments))
+        for name in gone:
             print(f"removed {name}")
+        for why in left:
+            print(f"left: {why}", file=sys.stderr)
     elif options.command == "accept-epoch":
         spool = Spool(config.state_dir)
         spool.prepare()

@@ -114,8 +114,8 @@ async def inspect_uplinks(config: Config) -> tuple[HostUplink, ...]:
         await links.close()
 
 
-async def remove(config: Config, attachments: bool) -> list[str]:
-    """Take back what the agent made on this host; the names of what is gone."""
+async def remove(config: Config, attachments: bool) -> tuple[list[str], list[str]]:
+    """Take back what the agent made on this host; the names of what is gone, and why what stays stays."""
     spool = Spool(config.state_dir)
     spool.prepare()
     with alone(config.state_dir):

@@ -9,7 +9,7 @@ from typing import Final
 from agent.apply import Applier
 from agent.engine import namespaces
 from agent.loop import Look, Observer, World
-from agent.plan import diff, networks
+from agent.plan import diff, users
 from agent.plan.diff import Plan
 from agent.plan.state import HostConfig, Interface, Link, Namespace, Observed, UplinkConfig
 from agent.plan.steps import DeleteInterface, DeleteLink, Job, LowerLink, SetPromiscuous, Subject
@@ -22,17 +22,19 @@ _ROUNDS: Final = 4
 
 async def cleanup(
     world: World, host: str, uplinks: Sequence[UplinkConfig], spool: Spool, attachments: bool
-) -> list[str]:
+) -> tuple[list[str], list[str]]:
     """Remove marked links, clear promiscuous flags that the agent set, and set uplinks down again that it raised
     and nobody uses. Interfaces of containers only with `attachments`; without it, what carries them stays.
 
-    Returns the names of what is gone. Raises the first failure; running it again goes on from there.
+    Returns the names of what is gone, and why what stays of ours stays. Raises the first failure; running it again
+    goes on from there.
     """
     deeds = spool.deeds()
     plain = {uplink.label: replace(uplink, promiscuous=False) for uplink in uplinks}
     config = HostConfig(host, plain, deeds.promiscuous)
     observer, applier = Observer(world.links, world.targets), Applier(world.links, world.prober)
     gone: list[str] = []
+    plan = Plan()
     for _ in range(_ROUNDS):
         observed = await observer.observe(Desired("", 0), Look.SWEEP)
         if not observed.complete:
@@ -46,7 +48,7 @@ async def cleanup(
         gone += _names(plan)
     await _lower(world, applier, deeds, gone)
     spool.keep_deeds(Deeds(epoch=deeds.epoch))
-    return gone
+    return gone, [problem.message for problem in plan.problems]
 
 
 async def _run(applier: Applier, plan: Plan) -> None:
@@ -94,4 +96,4 @@ async def _lower(world: World, applier: Applier, deeds: Deeds, gone: list[str]) 
 
 def _in_use(interface: Interface, links: tuple[Link, ...]) -> bool:
     own = [address for address in interface.addresses if not address.startswith("fe80:")]
-    return bool(own or networks.users(interface.link, Observed(links)))
+    return bool(own or users.of(interface.link, Observed(links)) != users.Users())

@@ -93,6 +93,11 @@ class Reason(enum.Enum):
     DOCKER_UNAVAILABLE = (Status.UNAVAILABLE, True, "The Docker Engine of the host does not answer.")
     IFNAME_TAKEN = (Status.ALREADY_EXISTS, False, "The target has an interface of that name.")
     # Kernel.
+    SUBINTERFACE_IN_USE = (
+        Status.FAILED_PRECONDITION,
+        False,
+        "The host, or somebody's link, uses a sub-interface that Trunkline made; it is left as it is.",
+    )
     LINK_CLASH = (Status.FAILED_PRECONDITION, False, "Somebody else's link has the name that is needed.")
     KERNEL_UNSUPPORTED = (Status.FAILED_PRECONDITION, False, "The kernel lacks 8021q or macvlan.")
     KERNEL_REFUSED = (Status.INTERNAL, True, "The kernel refused a change.")

@@ -61,13 +61,18 @@ def link(body: bytes, host_nsid: int | None = None) -> SeenLink:
         alias=text(attrs.get(uapi.IFLA_IFALIAS)),
         parent=number(attrs.get(uapi.IFLA_LINK)),
         master=number(attrs.get(uapi.IFLA_MASTER)),
-        vlan=number(data.get(uapi.IFLA_VLAN_ID)) if kind == "vlan" else None,
+        vlan=number(data.get(uapi.IFLA_VLAN_ID)) if kind == "vlan" and _is_8021q(data) else None,
         mode=_MODES.get(number(data.get(uapi.IFLA_MACVLAN_MODE)), "") if kind == "macvlan" else "",
         promiscuity=number(attrs.get(uapi.IFLA_PROMISCUITY)),
         promiscuous=bool(flags & uapi.IFF_PROMISC),
         parent_on_host=_parent_on_host(attrs.get(uapi.IFLA_LINK_NETNSID), host_nsid),
     )
     return SeenLink(shown, _accept_ra(attrs))
+
+
+def _is_8021q(data: dict[int, bytes]) -> bool:
+    """Service tags (802.1ad) are another kind of tag: a link may carry both of one id side by side."""
+    return int.from_bytes(data.get(uapi.IFLA_VLAN_PROTOCOL, b""), "big") in (0, uapi.ETH_P_8021Q)
 
 
 def index_and_name(body: bytes) -> tuple[int, str]:
@@ -114,6 +119,20 @@ def address(body: bytes) -> tuple[int, str] | None:
     if family not in (socket.AF_INET, socket.AF_INET6) or not packed:
         return None
     return index, f"{socket.inet_ntop(family, packed)}/{length}"
+
+
+def host_address(body: bytes) -> tuple[int, str] | None:
+    """(link index, "192.0.2.7/24") out of RTM_NEWADDR, where somebody or DHCP gave the host an address by which others
+    reach it; None for link-local ones and what the kernel drew from router advertisements."""
+    family, length, flags, scope, index = _ADDRESS.unpack_from(body)
+    attrs = attributes(body, _ADDRESS.size)
+    flags = number(attrs.get(uapi.IFA_FLAGS)) or flags
+    packed = attrs.get(uapi.IFA_LOCAL) or attrs.get(uapi.IFA_ADDRESS)
+    if family not in (socket.AF_INET, socket.AF_INET6) or scope >= uapi.RT_SCOPE_LINK or not packed:
+        return None
+    # addrconf_prefix_rcv_add_addr and ipv6_create_tempaddr set these, without PERMANENT.
+    drawn = flags & (uapi.IFA_F_MANAGETEMPADDR | uapi.IFA_F_TEMPORARY) and not flags & uapi.IFA_F_PERMANENT
+    return None if family == socket.AF_INET6 and drawn else (index, f"{socket.inet_ntop(family, packed)}/{length}")
 
 
 def defaults(body: bytes) -> list[Default]:

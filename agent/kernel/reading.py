@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from agent.kernel import dump, messages
 from agent.kernel.channel import Channel
 from agent.kernel.errors import Failure
@@ -18,8 +20,19 @@ def host_nsid(channel: Channel, host: int) -> int:
 
 
 def links(channel: Channel, nsid: int | None) -> list[dump.SeenLink]:
-    """All links of a namespace; `nsid` as in `dump.link`. Raises Failure."""
-    return [dump.link(body, nsid) for body in channel.dump(messages.all_links())]
+    """All links of a namespace; `nsid` as in `dump.link`. The host's own come with its addresses. Raises Failure."""
+    seen = [dump.link(body, nsid) for body in channel.dump(messages.all_links())]
+    if nsid is not None:
+        return seen
+    addresses: dict[int, list[str]] = {}
+    for body in channel.dump(messages.all_addresses()):
+        if found := dump.host_address(body):
+            addresses.setdefault(found[0], []).append(found[1])
+    return [_with_addresses(one, addresses.get(one.link.index)) for one in seen]
+
+
+def _with_addresses(seen: dump.SeenLink, addresses: list[str] | None) -> dump.SeenLink:
+    return seen._replace(link=replace(seen.link, host_addresses=tuple(addresses))) if addresses else seen
 
 
 def indexes(channel: Channel) -> dict[str, int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 # linux/netlink.h
-NLMSG_NOOP: Final = 1
 NLMSG_ERROR: Final = 2
 NLMSG_DONE: Final = 3
 NLM_F_REQUEST: Final = 0x1
@@ -45,7 +44,6 @@ RTPROT_STATIC: Final = 4
 RT_SCOPE_UNIVERSE: Final = 0
 RT_SCOPE_LINK: Final = 253
 RTM_F_CLONED: Final = 0x200
-RTNH_F_ONLINK: Final = 4
 RTA_OIF: Final = 4
 RTA_GATEWAY: Final = 5
 RTA_PRIORITY: Final = 6
@@ -75,17 +73,23 @@ IFLA_LINK_NETNSID: Final = 37
 IFLA_INFO_KIND: Final = 1
 IFLA_INFO_DATA: Final = 2
 IFLA_VLAN_ID: Final = 1
+IFLA_VLAN_PROTOCOL: Final = 5  # in network byte order
 IFLA_MACVLAN_MODE: Final = 1
 IFLA_INET6_CONF: Final = 2
 MACVLAN_MODES: Final = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8, "source": 16}
+
+# linux/if_ether.h
+ETH_P_8021Q: Final = 0x8100
 
 # linux/if_addr.h
 IFA_ADDRESS: Final = 1
 IFA_LOCAL: Final = 2
 IFA_BROADCAST: Final = 4
 IFA_FLAGS: Final = 8
+IFA_F_TEMPORARY: Final = 0x01
 IFA_F_NODAD: Final = 0x02
 IFA_F_PERMANENT: Final = 0x80
+IFA_F_MANAGETEMPADDR: Final = 0x100
 
 # linux/ipv6.h
 DEVCONF_ACCEPT_RA: Final = 3

@@ -190,7 +190,7 @@ class Loop:
             if self.intake.current is not None:
                 observed = await self._memory.recognise(observed)
             plan = self._plan(desired, observed)
-            if plan.sweep_first and not observed.swept:
+            if plan.sweep_first and not observed.swept and look is not Look.SWEEP:
                 look = Look.SWEEP
                 continue
             look = Look.CHANGES

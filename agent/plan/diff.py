@@ -9,21 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from agent.plan import attachments, networks, uplinks
+from agent.plan import attachments, networks, uplinks, users
 from agent.plan.networks import NetworkPlan, Parent
 from agent.plan.state import HostConfig, Observed
 from agent.plan.steps import DeleteLink, Job, Subject
-from agent.plan.uplinks import Blocked
+from agent.plan.uplinks import Blocked, refused
 from trunkline import naming
 from trunkline.errors import Reason
-from trunkline.model import Desired, Problem
+from trunkline.model import Desired, Phase, Problem
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What to do, in order: the host's links, deletions in targets, what is made or mended there, and last the
-    sub-interfaces that nobody needs any more. `sweep_first` asks for an observation of all namespaces before
-    anything is removed that somebody unseen may sit on."""
+    sub-interfaces that nobody needs any more. `kept` are those that stay although nobody needs them, by index.
+    `sweep_first` asks for an observation of all namespaces before anything is removed, or given another MTU, that
+    somebody unseen may sit on."""
 
     host: tuple[Job, ...] = ()
     deletions: tuple[Job, ...] = ()
@@ -31,6 +32,7 @@ class Plan:
     removals: tuple[Job, ...] = ()
     networks: Mapping[str, NetworkPlan] = field(default_factory=dict)
     blocked: Mapping[str, Blocked] = field(default_factory=dict)
+    kept: Mapping[int, Blocked] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     sweep_first: bool = False
 
@@ -55,13 +57,13 @@ def plan(
     Without `removals` nothing is taken away. `fresh`: this agent has just started, so that probe interfaces which
     are found are those of an earlier life.
     """
-    network_plans = networks.plan(desired.networks, config, observed.links)
+    network_plans = networks.plan(desired.networks, config, observed)
     host = uplinks.jobs(config, observed.links, {network.uplink for network in desired.networks})
     host += [network.job for network in network_plans.values() if network.job]
     if fresh:
         host = [*_stale_probes(observed), *host]
     for_targets = attachments.plan(desired, observed, network_plans, removals)
-    unneeded, problems, unsure = _unneeded(desired, observed, config, removals)
+    unneeded, kept, unsure = _unneeded(desired, observed, config, removals)
     return Plan(
         tuple(host),
         tuple(for_targets.deletions),
@@ -69,8 +71,9 @@ def plan(
         tuple(unneeded),
         network_plans,
         for_targets.blocked,
-        tuple(problems),
-        unsure,
+        kept,
+        tuple(_problem(observed, index, why) for index, why in kept.items()),
+        unsure or any(network.sweep_first for network in network_plans.values()),
     )
 
 
@@ -85,26 +88,41 @@ def _stale_probes(observed: Observed) -> list[Job]:
 
 def _unneeded(
     desired: Desired, observed: Observed, config: HostConfig, removals: bool
-) -> tuple[list[Job], list[Problem], bool]:
+) -> tuple[list[Job], dict[int, Blocked], bool]:
     jobs: list[Job] = []
-    problems: list[Problem] = []
+    kept: dict[int, Blocked] = {}
     unsure = False
     for link in networks.leftovers(desired.networks, config, observed.links):
-        users = networks.users(link, observed)
-        if users:
-            problems.append(_in_use(link.name, users))
+        found = users.of(link, observed)
+        if found.others:
+            kept[link.index] = _lent(link.name, config.host, found.others)
+        elif found.fabric:
+            kept[link.index] = _carrying(link.name, found.fabric)
         elif not removals:
             why = f"sub-interface {link.name} stays, since the fabric's history changed and nobody confirmed it"
-            problems.append(Problem("link", link.name, Reason.EPOCH_CHANGED.name, why))
+            kept[link.index] = Blocked(Phase.PENDING, Reason.EPOCH_CHANGED, why)
         elif observed.swept and observed.complete:
             jobs.append(networks.removal(link))
         else:
             unsure = True
-    return jobs, problems, unsure
+    return jobs, kept, unsure
 
 
-def _in_use(name: str, users: list[str]) -> Problem:
-    who = ", ".join(sorted(users)[:5])
-    more = f" and {len(users) - 5} more" if len(users) > 5 else ""
-    message = f"sub-interface {name} is no longer needed but carries {who}{more}; it goes when they are gone"
-    return Problem("link", name, Reason.NETWORK_IN_USE.name, message)
+def _carrying(name: str, interfaces: tuple[str, ...]) -> Blocked:
+    what = users.few(interfaces)
+    why = f"sub-interface {name} is no longer needed but carries {what}; it goes when they are gone"
+    return Blocked(Phase.PENDING, Reason.NETWORK_IN_USE, why)
+
+
+def _lent(name: str, host: str, others: tuple[str, ...]) -> Blocked:
+    why = (
+        f"sub-interface {name} of {host} is no longer needed, but carries what is not Trunkline's: "
+        f"{users.few(others)}; move that elsewhere and it goes by itself, or keep it as your own link by taking its "
+        f"mark away (ip link set dev {name} alias '')"
+    )
+    return refused(Reason.SUBINTERFACE_IN_USE, why)
+
+
+def _problem(observed: Observed, index: int, why: Blocked) -> Problem:
+    link = observed.link(index)
+    return Problem("link", link.name if link else str(index), why.reason.name if why.reason else "", why.message)

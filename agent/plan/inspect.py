@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from agent.plan import match, networks, uplinks
 from agent.plan.networks import NetworkPlan
-from agent.plan.state import HostConfig, Interface, Link
+from agent.plan.state import HostConfig, Interface, Link, Observed
 from agent.plan.uplinks import Blocked
 from trunkline.errors import Reason, Refusal
 from trunkline.model import HostNetwork, Phase
@@ -15,12 +15,12 @@ from trunkline.model import HostNetwork, Phase
 
 def judge_network(network: HostNetwork, config: HostConfig, links: Sequence[Link]) -> NetworkPlan:
     """The network's part. Raises the Refusal that an attachment would end in: UPLINK_NOT_ON_HOST, UPLINK_MISSING,
-    UPLINK_SHARED, UPLINK_MTU, LINK_CLASH, or UPLINK_DOWN for somebody else's sub-interface; an uplink that is
-    down is none, since the agent sets it up."""
+    UPLINK_SHARED, UPLINK_MTU, LINK_CLASH, SUBINTERFACE_IN_USE, or UPLINK_DOWN for somebody else's sub-interface; an
+    uplink that is down is none, since the agent sets it up."""
     links = tuple(links)
     raised = tuple(_raised(link, config, network) for link in links)
     shares = uplinks.shared(config.uplinks, links)
-    plan = networks.plan_one(network, config, raised, shares)
+    plan = networks.plan_one(network, config, Observed(raised), shares)
     if plan.blocked is not None and plan.blocked.phase is Phase.FAILED:
         raise _refusal(plan.blocked, config.host)
     return plan

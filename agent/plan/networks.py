@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from agent.plan import uplinks
+from agent.plan import uplinks, users
 from agent.plan.state import HostConfig, Link, Observed
 from agent.plan.steps import AddVlan, DeleteLink, Job, RaiseLink, SetMtu, Step, Subject
 from agent.plan.uplinks import Blocked, refused
@@ -16,9 +16,6 @@ from trunkline.model import HostNetwork, Phase
 
 VLAN_MARK: Final = f"{naming.MARK}vlan:"
 """How the mark of every sub-interface of ours begins."""
-
-STACKED: Final = frozenset({"macvlan", "macvtap", "ipvlan", "ipvtap", "vlan"})
-"""Kinds whose IFLA_LINK is the link they sit on; a veth's is its peer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +30,18 @@ class Parent:
 
 @dataclass(frozen=True, slots=True)
 class NetworkPlan:
-    """A network's parent if it can be used as it is, else why not, and what is to be done about it."""
+    """A network's parent if it can be used as it is, else why not, and what is to be done about it. `sweep_first`:
+    that depends on links in namespaces that were not looked at."""
 
     parent: Parent | None
     blocked: Blocked | None
     job: Job | None = None
+    sweep_first: bool = False
 
 
-def plan(networks: Iterable[HostNetwork], config: HostConfig, links: tuple[Link, ...]) -> dict[str, NetworkPlan]:
+def plan(networks: Iterable[HostNetwork], config: HostConfig, observed: Observed) -> dict[str, NetworkPlan]:
     """Each network on its own: one that cannot be had never harms another."""
-    shares = uplinks.shared(config.uplinks, links)
+    shares = uplinks.shared(config.uplinks, observed.links)
     taken: dict[tuple[str, int], str] = {}
     plans: dict[str, NetworkPlan] = {}
     for network in networks:
@@ -51,14 +50,13 @@ def plan(networks: Iterable[HostNetwork], config: HostConfig, links: tuple[Link,
             why = f"network {first} has VLAN {network.vlan} on uplink {network.uplink} of {config.host} already"
             plans[network.name] = NetworkPlan(None, refused(Reason.VLAN_TAKEN, why))
             continue
-        plans[network.name] = plan_one(network, config, links, shares)
+        plans[network.name] = plan_one(network, config, observed, shares)
     return plans
 
 
-def plan_one(
-    network: HostNetwork, config: HostConfig, links: tuple[Link, ...], shares: Mapping[str, str]
-) -> NetworkPlan:
+def plan_one(network: HostNetwork, config: HostConfig, observed: Observed, shares: Mapping[str, str]) -> NetworkPlan:
     """What one network needs."""
+    links = observed.links
     uplink = uplinks.find(network.uplink, config, links, shares)
     if isinstance(uplink, Blocked):
         return NetworkPlan(None, uplink)
@@ -75,7 +73,7 @@ def plan_one(
     if found is None:
         return _missing(network, uplink, mtu, config, links)
     if found.alias.startswith(VLAN_MARK):
-        return _ours(network, found, mtu)
+        return _ours(network, found, mtu, observed)
     return _foreign(network, found, mtu, config)
 
 
@@ -106,9 +104,14 @@ def _pending(message: str) -> Blocked:
     return Blocked(Phase.PENDING, None, message)
 
 
-def _ours(network: HostNetwork, link: Link, mtu: int) -> NetworkPlan:
+def _ours(network: HostNetwork, link: Link, mtu: int, observed: Observed) -> NetworkPlan:
     steps: list[Step] = []
     if link.mtu != mtu:
+        if others := users.of(link, observed).others:
+            return _lent(network, link, mtu, others)
+        if not (observed.swept and observed.complete):
+            why = f"the MTU of sub-interface {link.name} changes once it is known who sits on it"
+            return NetworkPlan(None, _pending(why), sweep_first=True)
         steps.append(SetMtu(link.index, link.name, mtu, link.mtu))
     if not link.up:
         steps.append(RaiseLink(link.index, link.name))
@@ -116,6 +119,22 @@ def _ours(network: HostNetwork, link: Link, mtu: int) -> NetworkPlan:
         job = Job(Subject("network", network.name), tuple(steps))
         return NetworkPlan(None, _pending(f"sub-interface {link.name} is being repaired"), job)
     return NetworkPlan(Parent(link, True, mtu), None)
+
+
+def _lent(network: HostNetwork, link: Link, mtu: int, others: tuple[str, ...]) -> NetworkPlan:
+    """A sub-interface of ours that somebody else uses, too: its MTU is his affair."""
+    if link.mtu < mtu and network.mtu:
+        why = (
+            f"network {network.name} wants MTU {mtu}, but sub-interface {link.name} has {link.mtu} and carries what is "
+            f"not Trunkline's: {users.few(others)}; set the MTU yourself (ip link set {link.name} mtu {mtu}), or take "
+            "that away"
+        )
+        return NetworkPlan(None, refused(Reason.SUBINTERFACE_IN_USE, why))
+    own = mtu if network.mtu else link.mtu
+    if not link.up:
+        job = Job(Subject("network", network.name), (RaiseLink(link.index, link.name),))
+        return NetworkPlan(None, _pending(f"sub-interface {link.name} is being repaired"), job)
+    return NetworkPlan(Parent(link, True, own), None)
 
 
 def _foreign(network: HostNetwork, link: Link, mtu: int, config: HostConfig) -> NetworkPlan:
@@ -137,7 +156,8 @@ def _foreign(network: HostNetwork, link: Link, mtu: int, config: HostConfig) -> 
 def describe(link: Link) -> str:
     """A link in words, for those who must find out whose it is."""
     if link.kind == "vlan":
-        return f"the VLAN {link.vlan} link on the link with index {link.parent}"
+        what = "an 802.1ad" if link.vlan is None else f"the VLAN {link.vlan}"
+        return f"{what} link on the link with index {link.parent}"
     article = "an" if link.kind[:1] in "aeiou" else "a"
     return f"{article} {link.kind} link" if link.kind else "a device"
 
@@ -157,23 +177,11 @@ def leftovers(networks: Iterable[HostNetwork], config: HostConfig, links: tuple[
     return [
         link
         for link in links
-        if link.alias.startswith(VLAN_MARK) and link.alias not in marks and (link.parent, link.vlan) not in places
+        if link.alias.startswith(VLAN_MARK)
+        and link.vlan is not None
+        and link.alias not in marks
+        and (link.parent, link.vlan) not in places
     ]
-
-
-def users(link: Link, observed: Observed) -> list[str]:
-    """Who sits on a sub-interface, ours or not: deleting it would take them all with it (macvlan and ipvlan
-    unregister with their parent)."""
-    found = [other.name for other in observed.links if other.parent == link.index and other.kind in STACKED]
-    if master := observed.link(link.master):
-        found.append(master.name)
-    for view in observed.views.values():
-        found += [
-            f"{interface.link.name} in {view.namespace.path}"
-            for interface in view.interfaces
-            if interface.link.parent_on_host and interface.link.parent == link.index and interface.link.kind in STACKED
-        ]
-    return found
 
 
 def removal(link: Link) -> Job:

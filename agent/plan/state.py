@@ -14,11 +14,13 @@ from trunkline.model import Target
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A network link as the kernel shows it. `vlan` is None unless it is an 802.1Q link; `parent` is the index
-    of the link it sits on (IFLA_LINK). `parent_on_host` says that `parent` is an index of the host's namespace:
-    so for the host's own links, and for a link inside a target only when its IFLA_LINK_NETNSID names the host's
-    namespace; without it, two machines' worth of namespaces on one kernel could be taken for one.
-    `promiscuous` is IFF_PROMISC as an administrator set it; `promiscuity` also counts the kernel's own users."""
+    """A network link as the kernel shows it. `vlan` is None unless it is an 802.1Q link (an 802.1ad one is not);
+    `parent` is the index of the link it sits on (IFLA_LINK). `parent_on_host` says that `parent` is an index of the
+    host's namespace: so for the host's own links, and for a link inside a target only when its IFLA_LINK_NETNSID
+    names the host's namespace; without it, two machines' worth of namespaces on one kernel could be taken for one.
+    `promiscuous` is IFF_PROMISC as an administrator set it; `promiscuity` also counts the kernel's own users.
+    `host_addresses` ("192.0.2.7/24") are what the host itself is reached by here: only of links of the host's own
+    namespace, without link-local ones and those that the kernel drew from router advertisements."""
 
     index: int
     name: str
@@ -35,6 +37,7 @@ class Link:
     promiscuity: int = 0
     promiscuous: bool = False
     parent_on_host: bool = False
+    host_addresses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

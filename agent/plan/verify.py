@@ -48,7 +48,7 @@ def observation(
         revision=desired.revision,
         networks=(
             *(_network(network, plan, failures) for network in desired.networks),
-            *_former_networks(desired, observed, former or {}, failures),
+            *_former_networks(desired, observed, plan, former or {}, failures),
         ),
         attachments=(
             *(_attachment(wanted, by_name, observed, plan, failures, present) for wanted in desired.attachments),
@@ -81,7 +81,7 @@ def _words(blocked: Blocked | None) -> tuple[Phase, str, str]:
 
 
 def _former_networks(
-    desired: Desired, observed: Observed, former: Mapping[str, str], failures: Failures
+    desired: Desired, observed: Observed, plan: Plan, former: Mapping[str, str], failures: Failures
 ) -> list[NetworkObservation]:
     """Networks no longer wanted whose sub-interface is still there: their VLAN id stays claimed until it is gone."""
     wanted = {network.name for network in desired.networks}
@@ -90,7 +90,7 @@ def _former_networks(
         name = former.get(link.alias, "") if link.alias.startswith(networks.VLAN_MARK) else ""
         if name and name not in wanted:
             failure = failures.get(Subject("link", link.name))
-            words = (Phase.FAILED, failure.reason.name, failure.text) if failure else (Phase.PENDING, "", "")
+            words = (Phase.FAILED, failure.reason.name, failure.text) if failure else _words(plan.kept.get(link.index))
             found.append(NetworkObservation(name, *words, link.name, True, link.mtu))
     return found
 

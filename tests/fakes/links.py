@@ -126,6 +126,11 @@ class FakeKernel:
             event.set()
 
 
+def _on_host(one: FakeInterface) -> Link:
+    shown = tuple(address for address in one.addresses if not address.startswith("fe80:"))
+    return replace(one.link, host_addresses=shown)
+
+
 class FakeLinks:
     """`Links` on a FakeKernel. `before` is called with the name of each step of making or changing something, and
     may raise a TrunklineError: the kernel refused just there. `calls` records what was asked."""
@@ -157,7 +162,7 @@ class FakeLinks:
 
     async def host_links(self) -> list[Link]:
         self._enter("host_links")
-        return [one.link for one in self.kernel.space(self.kernel.host).interfaces.values()]
+        return [_on_host(one) for one in self.kernel.space(self.kernel.host).interfaces.values()]
 
     async def interfaces(self, namespaces: Sequence[Namespace]) -> list[list[Interface] | TrunklineError]:
         self._enter("interfaces")

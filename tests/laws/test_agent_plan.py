@@ -132,7 +132,7 @@ def hosts(draw: st.DrawFn) -> Host:
         if draw(st.booleans()):
             kernel.add_link(where, draw(st.sampled_from(("eth0", "tl0"))), "veth")
     for vid in (10, 20, 30):
-        draw(st.sampled_from((_nothing, _ours, _foreign, _clash, _renamed)))(kernel, up, vid)
+        draw(st.sampled_from((_nothing, _ours, _lent, _bridged, _foreign, _clash, _renamed)))(kernel, up, vid)
     for number in draw(st.lists(st.integers(2, 6), max_size=5)):
         _interface(draw, kernel, number)
     uplink = UplinkConfig("default", "up0", draw(st.booleans()))
@@ -155,6 +155,22 @@ def _ours(kernel: FakeKernel, up: int, vid: int) -> None:
         mtu=1400 if vid == 10 else 1500,
         up=vid != 20,
     )
+
+
+def _lent(kernel: FakeKernel, up: int, vid: int) -> None:
+    """Ours, and the host is reached by it."""
+    _ours(kernel, up, vid)
+    made = kernel.space(kernel.host).named(f"up0.{vid}")
+    assert made is not None
+    made.addresses = [f"192.0.2.{vid}/24"]
+
+
+def _bridged(kernel: FakeKernel, up: int, vid: int) -> None:
+    """Ours, and a port of somebody's bridge."""
+    _ours(kernel, up, vid)
+    made = kernel.space(kernel.host).named(f"up0.{vid}")
+    assert made is not None
+    kernel.change(kernel.host, made.link.index, master=kernel.add_link(kernel.host, f"br{vid}", "bridge"))
 
 
 def _foreign(kernel: FakeKernel, up: int, vid: int) -> None:
@@ -251,14 +267,47 @@ def test_nothing_is_left_behind(host: Host, desired: Desired) -> None:
             for one in space.interfaces.values()
             if naming.is_ours(one.link.alias) and (one.link.parent_on_host or path == host.kernel.host.path)
         ]
-        carrying = {
-            one.link.parent
-            for path, space in host.kernel.spaces.items()
-            for one in space.interfaces.values()
-            if one.link.parent_on_host and one.link.kind == "macvlan"
-        }
-        kept = {index for index in carrying if _is_our_vlan(host, index)}
+        kept = {index for index in _carrying(host) if _is_our_vlan(host, index)}
         assert {name for _, name in left} == {host.kernel.space(host.kernel.host).interfaces[i].link.name for i in kept}
+
+    run(law)
+
+
+def _carrying(host: Host) -> set[int]:
+    """The host's links that somebody would miss: with addresses, in a bridge, or under a link that is not ours."""
+    here = host.kernel.space(host.kernel.host).interfaces.values()
+    under = {
+        one.link.parent
+        for space in host.kernel.spaces.values()
+        for one in space.interfaces.values()
+        if one.link.parent_on_host and one.link.kind == "macvlan" and not _made_by_us(one)
+    }
+    return under | {one.link.index for one in here if one.addresses or one.link.master}
+
+
+def _made_by_us(one: FakeInterface) -> bool:
+    return naming.is_ours(one.link.alias) or (not one.link.alias and naming.is_temporary(one.link.name))
+
+
+@given(hosts(), desires(), desires())
+@settings(max_examples=150, deadline=None)
+def test_a_subinterface_that_the_host_uses_is_left_as_it_is(host: Host, first: Desired, second: Desired) -> None:
+    """Ours or not: neither its MTU nor its addresses nor itself change, whatever is wanted, and whatever no longer."""
+
+    async def law() -> None:
+        here = host.kernel.space(host.kernel.host).interfaces
+        lent = {index: replace(here[index].link, up=True) for index in _carrying(host) if _is_our_vlan(host, index)}
+        for desired in (first, second, Desired("e", 99)):
+            plan, observed = await host.converge(desired)
+            assert {index: replace(here[index].link, up=True) for index in lent} == lent
+            unneeded = lent.keys() & {link.index for link in diff.networks.leftovers((), host.config, observed.links)}
+            if not desired.networks:
+                assert unneeded == lent.keys()
+                marks = {lent[index].alias: lent[index].name for index in lent}
+                report = verify.observation(desired, observed, plan, host.config, {}, former=marks)
+                failed = {one.name for one in report.networks if one.reason == "SUBINTERFACE_IN_USE"}
+                assert failed == set(marks.values())
+                assert {one.phase for one in report.networks} <= {Phase.FAILED}
 
     run(law)
 

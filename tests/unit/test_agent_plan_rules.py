@@ -142,7 +142,7 @@ def test_a_subinterface_goes_last_and_only_when_nobody_is_on_it() -> None:
     assert [type(step) for step in steps(plan)] == [DeleteInterface]
     assert plan.problems[0].message.startswith("sub-interface enp7s0.10 is no longer needed but carries tl0")
     assert [job.subject for job in diff.plan(nothing, observed(), CONFIG).jobs()] == [Subject("link", "enp7s0.10")]
-    on_top = Link(11, "shim0", "macvlan", UP.mac, 1500, True, True, parent=3)
+    on_top = Link(11, "shim0", "macvlan", UP.mac, 1500, True, True, parent=3, parent_on_host=True)
     assert steps(diff.plan(nothing, observed(links=(UP, SUB, on_top)), CONFIG)) == []
     bridged = Link(12, "br0", "bridge", UP.mac, 1500, True, True)
     assert steps(diff.plan(nothing, observed(links=(UP, replace(SUB, master=12), bridged)), CONFIG)) == []

@@ -37,6 +37,18 @@ async def test_links_are_shown_with_what_they_are(world: World) -> None:
     assert {one.name for one in await world.links.host_links()} == world.names(world.host)
 
 
+async def test_links_show_what_the_host_is_reached_by(world: World) -> None:
+    for address in ("192.0.2.7/24", "2001:db8::7/64", "fe80::7/64"):
+        world.add_address(world.host, "up0", address)
+    assert set((await link(world, "up0")).host_addresses) == {"192.0.2.7/24", "2001:db8::7/64"}
+    target = world.target()
+    world.add(target, "br0")
+    world.add_address(target, "br0", "192.0.2.8/24")
+    (inside,) = await world.links.interfaces([target])
+    assert not isinstance(inside, TrunklineError)
+    assert all(one.link.host_addresses == () for one in inside)
+
+
 async def test_state_mtu_and_mark_are_set_by_index(world: World) -> None:
     index = world.index("up0")
     await world.links.set_mtu(index, 1450)

@@ -68,6 +68,10 @@ class World(Protocol):
         """Replace an address by another."""
         ...
 
+    def add_address(self, where: Namespace, name: str, address: str) -> None:
+        """Give a link an address."""
+        ...
+
     def add_default(self, where: Namespace, name: str, address: str, gateway: str) -> None:
         """A default route, as a container engine sets it on its own interface."""
         ...
@@ -140,6 +144,9 @@ class KernelWorld:
         self._at(where).ip("address", "del", old, "dev", name)
         self._at(where).ip("address", "add", new, "dev", name)
 
+    def add_address(self, where: Namespace, name: str, address: str) -> None:
+        self._at(where).ip("address", "add", address, "dev", name)
+
     def add_default(self, where: Namespace, name: str, address: str, gateway: str) -> None:
         place = self._at(where)
         place.ip("address", "add", address, "dev", name)
@@ -205,6 +212,10 @@ class FakeWorld:
     def move_address(self, where: Namespace, name: str, old: str, new: str) -> None:
         addresses = self.kernel.space(where).interfaces[self._index(where, name)].addresses
         addresses[addresses.index(old)] = new
+
+    def add_address(self, where: Namespace, name: str, address: str) -> None:
+        self.kernel.space(where).interfaces[self._index(where, name)].addresses.append(address)
+        self.kernel.wake()
 
     def add_default(self, where: Namespace, name: str, address: str, gateway: str) -> None:
         space = self.kernel.space(where)
