@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from controller.plan.addresses import PoolUse
 from controller.plan.status import (
     AttachmentView,
     NetworkOnHost,
@@ -12,6 +11,7 @@ from controller.plan.status import (
     host_view,
     network_view,
 )
+from controller.plan.usage import PoolUse
 from controller.plan.who import Holding
 from controller.state.records import AttachmentRecord, AttachmentStatus, NetworkRecord
 from controller.state.snapshot import Snapshot

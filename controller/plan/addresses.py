@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import islice
 
 from controller.plan.prefixes import Pool, pool
+from controller.plan.usage import PoolUse, clock, exhausted, use_of
 from controller.state import codec, keys
 from controller.state.pool import PoolIndex
 from controller.state.records import AddressKind, AddressRecord, NetworkRecord
@@ -39,17 +39,6 @@ class Choice:
     address: IPAddress
     guard: Absent | Unchanged
     note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class PoolUse:
-    """Use of one prefix, counted in addresses. `size` can be handed out dynamically."""
-
-    cidr: str
-    size: int
-    used: int
-    resting: int
-    reserved: int
 
 
 @dataclass(slots=True)
@@ -89,11 +78,6 @@ class Cursors:
         self._cursors.pop((network, 6), None)
 
 
-def clock(ms: int) -> str:
-    """Unix milliseconds as people read them, in UTC."""
-    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%SZ}" if 0 < ms < 1 << 47 else "an unknown time"
-
-
 def choose(snapshot: Snapshot, network: str, prefix: Prefix, owner: Owner, cursor: Cursor, now_ms: int) -> Choice:
     """The next address for an owner: its own resting or held one first, else the next free one after the cursor,
     else the one whose rest ended longest ago. Moves the cursor. Raises POOL_EXHAUSTED."""
@@ -109,7 +93,7 @@ def choose(snapshot: Snapshot, network: str, prefix: Prefix, owner: Owner, curso
     held = _oldest(snapshot, network, limits, index, cursor, skip, now_ms)
     if held is not None:
         return held
-    raise _exhausted(network, prefix, limits, index)
+    raise exhausted(network, prefix, limits, index)
 
 
 def _own(snapshot: Snapshot, network: str, limits: Pool, index: PoolIndex, owner: Owner) -> Choice | None:
@@ -170,43 +154,13 @@ def _oldest(
     return Choice(address, _unchanged(snapshot, network, address), note)
 
 
-def _exhausted(network: str, prefix: Prefix, limits: Pool, index: PoolIndex) -> Refusal:
-    use = _use(prefix, limits, index)
-    text = f"no address is left in {use.cidr} of network {network}: {use.size} in the pool, {use.used} used"
-    text += f", {use.resting} resting"
-    if use.resting:
-        text += f" (the first until {clock(index.first_rest())}, the last until {clock(index.last_rest())})"
-    text += f", {use.reserved} reserved"
-    holders = ", ".join(f"host {host} {count}" for host, count in index.by_host.most_common(3))
-    if holders:
-        text += f"; most are held by {holders}"
-    remedy = f"grow the ranges with `trunkline network update {network}`, or detach what is not needed"
-    if use.resting:
-        remedy += ", or wait for the rest to end"
-    return Refusal(Reason.POOL_EXHAUSTED, text, remedy, network=network, pool=use.cidr)
-
-
-def _use(prefix: Prefix, limits: Pool, index: PoolIndex) -> PoolUse:
-    counts = index.counts
-    return PoolUse(
-        cidr=prefix.cidr,
-        size=limits.size,
-        used=counts[AddressKind.ATTACHMENT],
-        resting=counts[AddressKind.RESTING],
-        reserved=counts[AddressKind.RESERVED]
-        + counts[AddressKind.CONFLICT]
-        + counts[AddressKind.STOCK]
-        + index.unreadable,
-    )
-
-
 def pool_use(snapshot: Snapshot, network: str) -> tuple[PoolUse, ...]:
     """Use of each prefix of a network, in order of the spec; () when the network is unknown."""
     stored = snapshot.networks.get(network)
     if stored is None:
         return ()
     return tuple(
-        _use(prefix, pool(prefix), snapshot.pool(network, 6 if ":" in prefix.cidr else 4))
+        use_of(prefix, pool(prefix), snapshot.pool(network, 6 if ":" in prefix.cidr else 4))
         for prefix in stored.value.prefixes
     )
 

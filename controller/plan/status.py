@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from controller.plan.addresses import PoolUse, pool_use
+from controller.plan.addresses import pool_use
 from controller.plan.deletion import uncertain_hosts
 from controller.plan.desired import selected, unreadable
+from controller.plan.usage import PoolUse
 from controller.state.records import AttachmentRecord, AttachmentStatus, HostRecord, HostStatus, NetworkRecord
 from controller.state.snapshot import Snapshot
 from trunkline.errors import Reason
@@ -91,6 +93,7 @@ class FabricView:
     networks: int
     attachments: int
     attachments_ready: int
+    attachments_away: int
     addresses: int
     problems: tuple[Problem, ...]
 
@@ -201,7 +204,10 @@ def host_problems(snapshot: Snapshot, host: str) -> tuple[Problem, ...]:
     attachments that failed."""
     found = []
     if host not in snapshot.sessions:
-        message = "it has no live session; look at the agent's log on the host, and at the way to the controller"
+        message = (
+            "it has no live session: what runs there goes on, its addresses stay held, changes wait; "
+            f"see on {host} whether trunkline-agent runs, what it logs, and whether it reaches a controller"
+        )
         found.append(Problem("host", host, Reason.HOST_UNREACHABLE.name, message))
     key = unreadable(snapshot, host)
     if key:
@@ -234,8 +240,21 @@ def problems(snapshot: Snapshot) -> tuple[Problem, ...]:
         for key, why in sorted(snapshot.broken.items())
     ]
     found = [problem for host in sorted(snapshot.hosts) for problem in host_problems(snapshot, host)]
+    found += [full for name in sorted(snapshot.networks) for full in _full_pools(snapshot, name)]
     order = {kind: rank for rank, kind in enumerate(("store", "host", "uplink", "network", "attachment"))}
     return (*store, *sorted(found, key=lambda problem: order.get(problem.kind, len(order))))
+
+
+def _full_pools(snapshot: Snapshot, network: str) -> Iterator[Problem]:
+    for use in pool_use(snapshot, network):
+        taken = use.used + use.resting + use.reserved
+        if taken >= use.size:
+            message = (
+                f"its pool {use.cidr} is full: {use.size} in the pool, {use.used} used, {use.resting} resting, "
+                f"{use.reserved} reserved; grow its ranges with `trunkline network update {network}`, or detach what "
+                "is not needed"
+            )
+            yield Problem("network", network, Reason.POOL_EXHAUSTED.name, message)
 
 
 def uplink_views(snapshot: Snapshot) -> tuple[UplinkView, ...]:
@@ -268,7 +287,10 @@ def fabric_view(snapshot: Snapshot) -> FabricView:
         hosts_connected=sum(host in snapshot.sessions for host in snapshot.hosts),
         networks=len(snapshot.networks),
         attachments=snapshot.attachment_count(),
-        attachments_ready=sum(_ready(snapshot, host) for host in snapshot.hosts),
+        attachments_ready=sum(_ready(snapshot, host) for host in snapshot.hosts if host in snapshot.sessions),
+        attachments_away=sum(
+            len(named) for host, named in snapshot.attachments.items() if host not in snapshot.sessions
+        ),
         addresses=sum(map(len, snapshot.addresses.values())),
         problems=problems(snapshot),
     )

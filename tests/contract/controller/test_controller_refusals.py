@@ -102,7 +102,7 @@ async def test_exhausted_pool_says_who_has_it(rig: Rig) -> None:
     await rig.create("blue", "20.0.0.0/30")
     await rig.attach("docker1", "a")
     await rig.attach("docker1", "b")
-    with refused(Reason.POOL_EXHAUSTED, "20.0.0.0/30", "2 in the pool", "2 used", "0 resting", "docker1 2"):
+    with refused(Reason.POOL_EXHAUSTED, "20.0.0.0/30", "2 addresses", "2 used (host docker1 2)", "0 resting"):
         await rig.attach("docker1", "c")
     await rig.lawful()
 
