@@ -75,7 +75,8 @@ class Intake:
                     self._host,
                     Reason.EPOCH_CHANGED.name,
                     f"the fabric's history changed from {self._accepted} to {self._current.epoch}, so nothing is "
-                    "removed here; check with `trunkline fsck`, then run `trunkline-agent --config FILE accept-epoch`",
+                    f"removed here; see with `trunkline attachment list --host {self._host}` what it wants now, then "
+                    "run `trunkline-agent --config FILE accept-epoch`",
                 )
             )
         return tuple(found)

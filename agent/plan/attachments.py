@@ -108,8 +108,8 @@ def _deletion(owner: str, view: View, interface: Interface) -> Job:
 def _kept(what: str) -> Blocked:
     return refused(
         Reason.EPOCH_CHANGED,
-        f"{what} would be removed or made anew, but the fabric's history changed; check with `trunkline fsck`, then "
-        "confirm with `trunkline-agent --config FILE accept-epoch` on this host",
+        f"{what} would be removed or made anew, but the fabric's history changed; see with `trunkline attachment list` "
+        "what it wants now, then confirm with `trunkline-agent --config FILE accept-epoch` on this host",
     )
 
 

@@ -66,7 +66,7 @@ def check_place(snapshot: Snapshot, host: HostRecord, network: NetworkRecord) ->
         raise Refusal(
             Reason.HOST_NOT_SELECTED,
             f"network {network.name} is not for host {host.name}: its selector is {' '.join(network.host_selector)}",
-            f"change it with `trunkline network update {network.name} --host-selector …`, or choose another host",
+            f"change it with `trunkline network update {network.name} --host …`, or choose another host",
             **facts,
         )
     status = snapshot.host_status.get(host.name)
