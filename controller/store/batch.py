@@ -18,13 +18,16 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
-from controller.state.txn import MAX_BYTES, MAX_OPS, Absent, Guard, NoneNewer, Op, Put, Txn, Unchanged
+from controller.state.txn import MAX_BYTES, MAX_OPS, Guard, NoneNewer, Op, Put, Txn, Unchanged
 from trunkline.errors import Reason, Refusal
 
 T = TypeVar("T")
 
 _GUARD_BYTES: Final = 64
 """Bytes of a guard or operation around its key and value: tags, lengths, revisions and the store's prefix."""
+
+_SMALL: Final = 4
+"""Guards, or operations, of a small transaction; where there is room for no more, few others are tried."""
 
 _PATIENCE: Final = 64
 """Waiting transactions that may be passed over while a batch is filled, so that filling stays linear."""
@@ -34,22 +37,23 @@ def _length(key: str) -> int:
     return len(key) if key.isascii() else len(key.encode(errors="surrogateescape"))
 
 
-def _guard_size(guard: Guard) -> int:
-    return _GUARD_BYTES + _length(guard.prefix if isinstance(guard, NoneNewer) else guard.key)
-
-
-def _op_size(op: Op) -> int:
-    return _GUARD_BYTES + _length(op.key) + (len(op.value) if isinstance(op, Put) else 0)
-
-
 def size(txn: Txn) -> int:
     """Upper estimate of the bytes of a transaction in a request."""
-    return sum(map(_guard_size, txn.guards)) + sum(map(_op_size, txn.ops))
+    total = _GUARD_BYTES * (len(txn.guards) + len(txn.ops))
+    for guard in txn.guards:
+        total += _length(guard.prefix if isinstance(guard, NoneNewer) else guard.key)
+    for op in txn.ops:
+        total += _length(op.key)
+        if isinstance(op, Put):
+            total += len(op.value)
+    return total
 
 
 def check(txn: Txn) -> None:
     """Raise INVALID_ARGUMENT when a transaction is larger than the store takes, or guards a revision below 1."""
-    guards, ops, length = len(set(txn.guards)), len(txn.ops), size(txn)
+    guards, ops, length = len(txn.guards), len(txn.ops), size(txn)
+    if guards > MAX_OPS:
+        guards = len(set(txn.guards))
     if guards > MAX_OPS or ops > MAX_OPS or length > MAX_BYTES:
         raise Refusal(
             Reason.INVALID_ARGUMENT,
@@ -58,18 +62,21 @@ def check(txn: Txn) -> None:
             "ask for less at once",
         )
     # etcd gives an absent key the revision 0, so such a guard would mean "absent" there and nothing here.
-    if any(isinstance(guard, Unchanged) and guard.mod_revision < 1 for guard in txn.guards):
-        raise ValueError("a guard on an unchanged key needs the revision of a change")
+    for guard in txn.guards:
+        if isinstance(guard, Unchanged) and guard.mod_revision < 1:
+            raise ValueError("a guard on an unchanged key needs the revision of a change")
 
 
 class Batch:
-    """Transactions that are applied together. The first one added is always taken; see the module for the rules."""
+    """Transactions that are applied together. The first one added is always taken; see the module for the rules.
+
+    `guards` states equal ones once."""
 
     __slots__ = ("_exact", "_ranges", "_size", "_written", "guards", "ops", "txns")
 
     def __init__(self) -> None:
         self.txns: list[Txn] = []
-        self.guards: dict[Guard, None] = {}
+        self.guards: list[Guard] = []
         self.ops: list[Op] = []
         self._exact: dict[str, Guard] = {}
         self._ranges: list[NoneNewer] = []
@@ -81,37 +88,58 @@ class Batch:
         """Whether not even the smallest transaction would fit."""
         return len(self.ops) >= MAX_OPS or len(self.guards) >= MAX_OPS
 
+    @property
+    def patience(self) -> int:
+        """Transactions worth passing over to find one that may still be taken."""
+        crowded = len(self.ops) > MAX_OPS - _SMALL or len(self.guards) > MAX_OPS - _SMALL
+        return _SMALL if crowded else _PATIENCE
+
     def add(self, txn: Txn) -> bool:
         """Take `txn` in and return True, or leave the batch as it is and return False."""
         length = size(txn)
-        if self.txns and not (self._fits(txn, length) and self._independent(txn) and self._compatible(txn)):
+        fresh = self._fresh(txn.guards)
+        if self.txns and not (self._fits(txn, fresh, length) and self._independent(txn) and self._compatible(txn)):
             return False
         self.txns.append(txn)
+        self.guards += fresh
+        self.ops += txn.ops
         self._size += length
-        for guard in txn.guards:
-            self.guards[guard] = None
+        for guard in fresh:
             if isinstance(guard, NoneNewer):
                 self._ranges.append(guard)
             else:
                 self._exact[guard.key] = guard
         for op in txn.ops:
-            self.ops.append(op)
             self._written.add(op.key)
         return True
 
-    def _fits(self, txn: Txn, length: int) -> bool:
-        if self._size + length > MAX_BYTES or len(self.ops) + len(txn.ops) > MAX_OPS:
-            return False
-        if len(self.guards) + len(txn.guards) <= MAX_OPS:
-            return True
-        return len(self.guards) + len(set(txn.guards) - self.guards.keys()) <= MAX_OPS
+    def _fresh(self, guards: Sequence[Guard]) -> list[Guard]:
+        """Those that the batch does not state yet. By key: hashing whole guards was a third of a batch's time."""
+        exact = self._exact
+        mine: dict[str, Guard] = {}
+        fresh: list[Guard] = []
+        for guard in guards:
+            if isinstance(guard, NoneNewer):
+                if guard not in self._ranges and guard not in fresh:
+                    fresh.append(guard)
+            elif exact.get(guard.key) != guard and mine.get(guard.key) != guard:
+                fresh.append(guard)
+                mine[guard.key] = guard
+        return fresh
+
+    def _fits(self, txn: Txn, fresh: list[Guard], length: int) -> bool:
+        return (
+            self._size + length <= MAX_BYTES
+            and len(self.ops) + len(txn.ops) <= MAX_OPS
+            and len(self.guards) + len(fresh) <= MAX_OPS
+        )
 
     def _independent(self, txn: Txn) -> bool:
         """No key written twice, and no guard of one covers a key written by another."""
         for op in txn.ops:
             if op.key in self._written or op.key in self._exact:
                 return False
-            if any(op.key.startswith(guard.prefix) for guard in self._ranges):
+            if self._ranges and any(op.key.startswith(guard.prefix) for guard in self._ranges):
                 return False
         for guard in txn.guards:
             if isinstance(guard, NoneNewer):
@@ -124,10 +152,12 @@ class Batch:
     def _compatible(self, txn: Txn) -> bool:
         """All guards can hold at the same time."""
         for guard in txn.guards:
-            if isinstance(guard, Absent | Unchanged):
-                if self._exact.get(guard.key, guard) != guard or any(_denies(r, guard) for r in self._ranges):
+            if isinstance(guard, NoneNewer):
+                if any(_denies(guard, other) for other in self._exact.values()):
                     return False
-            elif any(_denies(guard, other) for other in self._exact.values()):
+            elif self._exact.get(guard.key, guard) != guard or (
+                self._ranges and any(_denies(r, guard) for r in self._ranges)
+            ):
                 return False
         return True
 
@@ -142,7 +172,7 @@ def take(waiting: deque[T], txn_of: Callable[[T], Txn]) -> tuple[Batch, list[T]]
     batch = Batch()
     taken: list[T] = []
     passed: list[T] = []
-    while waiting and not batch.full and len(passed) < _PATIENCE:
+    while waiting and not batch.full and len(passed) < batch.patience:
         item = waiting.popleft()
         if batch.add(txn_of(item)):
             taken.append(item)

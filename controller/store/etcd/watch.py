@@ -17,10 +17,9 @@ from typing import Any, Final
 
 from grpc import aio
 
-from controller.state.entry import Change, Changes
+from controller.state.entry import Change, Changes, Entry
 from controller.store.etcd.channel import Endpoint, Refused, Ring, being_cancelled
 from controller.store.etcd.lanes import root
-from controller.store.etcd.read import entry
 from controller.store.etcd.txn import decode, encode, prefix_end
 from controller.store.port import Reload
 from trunkline.errors import StoreUnavailable
@@ -105,13 +104,18 @@ class Watch:
             if response.canceled or response.compact_revision:
                 cause = f"compacted up to {response.compact_revision}" if response.compact_revision else "cancelled"
                 raise Reload(f"the watch after revision {self._delivered} was ended by etcd: {cause}")
-            events.extend(event for event in response.events if event.kv.mod_revision > self._delivered)
+            events += response.events
             # etcd splits a large response at any event; only the last piece is not marked as a fragment.
-            if events and not response.fragment:
-                self._delivered = events[-1].kv.mod_revision
-                if any(self._moved(event.kv) for event in events):
+            if not events or response.fragment:
+                continue
+            revision = events[-1].kv.mod_revision
+            if revision > self._delivered:
+                changes, moved = self._changes(events)
+                self._delivered = revision
+                if moved:
                     await self._ask()
-                return Changes(self._delivered, self._changes(events))
+                return Changes(revision, changes)
+            events.clear()
 
     async def _ask(self) -> None:
         """Raise STORE_FENCED if we are."""
@@ -120,17 +124,23 @@ class Watch:
         except StoreUnavailable:
             pass  # not known now; whatever is committed next tells
 
-    def _changes(self, events: list[kv_pb2.Event]) -> tuple[Change, ...]:
-        skip = len(self._data)
-        return tuple(
-            Change(
-                decode(event.kv.key[skip:]),
-                event.kv.mod_revision,
-                None if event.type == kv_pb2.Event.DELETE else entry(event.kv, skip),
-            )
-            for event in events
-            if event.kv.key.startswith(self._wanted)
-        )
+    def _changes(self, events: list[kv_pb2.Event]) -> tuple[tuple[Change, ...], bool]:
+        """What is new of `events`, below what was asked for; and whether another moved a lane of ours."""
+        skip, wanted, delivered, moved = len(self._data), self._wanted, self._delivered, False
+        changes = []
+        for event in events:
+            kv = event.kv
+            raw, revision = kv.key, kv.mod_revision
+            if revision <= delivered:
+                continue
+            if raw.startswith(wanted):
+                key = decode(raw[skip:])
+                deleted = event.type == kv_pb2.Event.DELETE
+                entry = None if deleted else Entry(key, kv.value, revision, kv.create_revision, kv.lease)
+                changes.append(Change(key, revision, entry))
+            elif self._moved(kv):
+                moved = True
+        return tuple(changes), moved
 
     async def _read(self, stream: _Stream) -> pb.WatchResponse:
         # Cancelling a read cancels its stream, so the read is waited for, never timed out.
