@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from struct import Struct
 from typing import Final
 
@@ -9,7 +10,6 @@ from agent.kernel import uapi
 
 _ATTRIBUTE: Final = Struct("=HH")
 _U32: Final = Struct("=I")
-_U16: Final = Struct("=H")
 _PADDING: Final = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 
@@ -17,11 +17,6 @@ def attribute(kind: int, value: bytes) -> bytes:
     """One attribute, padded to four bytes."""
     length = len(value)
     return _ATTRIBUTE.pack(length + 4, kind) + value + _PADDING[length & 3]
-
-
-def u16(kind: int, value: int) -> bytes:
-    """An attribute that holds a 16-bit number."""
-    return attribute(kind, _U16.pack(value))
 
 
 def u32(kind: int, value: int) -> bytes:
@@ -55,12 +50,9 @@ def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
 
 def number(value: bytes | None) -> int:
     """The number an attribute holds, whatever its width; 0 when it is absent."""
-    return int.from_bytes(value, _ORDER) if value else 0
+    return int.from_bytes(value, sys.byteorder) if value else 0
 
 
 def text(value: bytes | None) -> str:
     """The string an attribute holds; empty when it is absent."""
     return value.split(b"\0", 1)[0].decode(errors="replace") if value else ""
-
-
-_ORDER: Final = "little" if _U16.pack(1) == b"\1\0" else "big"

@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import socket
+from typing import Any
 
 from agent.kernel import uapi
 
 
-def subscribe() -> socket.socket:
-    """A socket that hears of links of the calling thread's namespace."""
-    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+def subscribe() -> Any:
+    """A pyroute2.IPRSocket that hears of links of the calling thread's namespace. Raises OSError."""
+    import pyroute2  # late: see agent.kernel.changes
+
+    library: Any = pyroute2  # not annotated
+    opened = library.IPRSocket()
     try:
-        opened.setblocking(False)
-        opened.bind((0, uapi.RTMGRP_LINK))
+        opened.bind(groups=uapi.RTMGRP_LINK)
+        opened.socket.setblocking(False)
+    except KeyError as error:  # bind tried each port id of its range, whatever the kernel said
+        opened.close()
+        raise OSError(errno.EADDRINUSE, "the subscription to link changes cannot be bound") from error
     except BaseException:
         opened.close()
         raise
@@ -23,10 +29,10 @@ def subscribe() -> socket.socket:
 
 
 class Wakes:
-    """Whether something came in on a subscription since it was last asked; what it was is thrown away."""
+    """Whether something came in on a subscription since it was last asked; what it was is thrown away undecoded."""
 
-    def __init__(self, subscription: socket.socket) -> None:
-        self._socket = subscription
+    def __init__(self, subscription: Any) -> None:
+        self._subscription = subscription
         self._loop = asyncio.get_running_loop()
         self._woken = asyncio.Event()
         self._closed = False
@@ -36,13 +42,13 @@ class Wakes:
         self._woken.set()
         while True:
             try:
-                self._socket.recv(1)
+                self._subscription.recv(1)
             except BlockingIOError:
                 return
             except OSError as error:
                 # Overrun: messages were lost, and something has changed, which is all we say anyway.
                 if error.errno != errno.ENOBUFS:
-                    self._loop.remove_reader(self._socket.fileno())
+                    self._loop.remove_reader(self._subscription.fileno())
                     return
 
     async def wait(self) -> bool:
@@ -57,6 +63,6 @@ class Wakes:
             return
         self._closed = True
         with contextlib.suppress(ValueError, RuntimeError):
-            self._loop.remove_reader(self._socket.fileno())
-        self._socket.close()
+            self._loop.remove_reader(self._subscription.fileno())
+        self._subscription.close()
         self._woken.set()

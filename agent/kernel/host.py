@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
+from typing import NamedTuple
 
-from agent.kernel import messages, reading, uapi
+from agent.kernel import reading
+from agent.kernel.changes import Changes
 from agent.kernel.channel import Channel
-from agent.kernel.codec import string, u32
 from agent.kernel.errors import Failure, Step, mtu_above_parent, refused
-from agent.kernel.messages import Request
+from agent.kernel.namespaces import Entrance
 from agent.plan.state import Link
 from trunkline import naming
 from trunkline.errors import Reason, TrunklineError
+
+
+class Home(NamedTuple):
+    """The host's namespace, held open for one piece of work: read through `channel`, changed through `changes`."""
+
+    entrance: Entrance
+    channel: Channel
+    changes: Changes
 
 
 def kind_of(link: Link) -> str:
@@ -25,19 +35,22 @@ def _whose(link: Link) -> str:
     return f"alias {link.alias!r}" if link.alias else "no alias"
 
 
-def add_vlan(channel: Channel, parent: int, name: str, vid: int, mtu: int, alias: str) -> int:
+def add_vlan(home: Home, parent: int, name: str, vid: int, mtu: int, alias: str) -> int:
     """See `Links.add_vlan`."""
-    what = f"{name} (VLAN {vid})"
+    wanted = {"mtu": mtu} if mtu else {}  # else the parent's
     try:
-        channel.ask(messages.add_vlan(parent, name, vid, mtu))
+        home.changes.link("add", kind="vlan", ifname=name, link=parent, vlan_id=vid, **wanted)
     except Failure as failure:
-        raise _why_no_vlan(channel, failure, parent, name, vid, mtu) from failure
-    made = _find_made(channel, parent, name, vid)
-    requests = [messages.change_link(made.index, string(uapi.IFLA_IFALIAS, alias)), messages.raise_link(made.index)]
-    for step, refusal in zip((Step.MARK, Step.UP), channel.transact(requests), strict=True):
-        if refusal is not None:
-            channel.transact([messages.delete_link(made.index)])
-            raise refused(refusal, step, what) from refusal
+        raise _why_no_vlan(home.channel, failure, parent, name, vid, mtu) from failure
+    made = _find_made(home.channel, parent, name, vid)
+    try:
+        step = Step.MARK
+        home.changes.link("set", index=made.index, ifalias=alias)
+        step = Step.UP
+        home.changes.link("set", index=made.index, state="up")
+    except Failure as failure:
+        home.changes.take_back(made.index)
+        raise refused(failure, step, f"{name} (VLAN {vid})") from failure
     return made.index
 
 
@@ -87,9 +100,9 @@ def _clash(links: list[Link], below: Link, name: str, vid: int) -> TrunklineErro
     return TrunklineError(Reason.KERNEL_REFUSED, f"{name} existed a moment ago", "it is tried again")
 
 
-def delete_if_marked(channel: Channel, index: int, alias: str, where: str) -> None:
-    """Delete the link if it carries exactly this alias, read on the same socket right before; quiet when it is
-    gone, LINK_CLASH when it carries another."""
+def delete_if_marked(channel: Channel, index: int, alias: str, where: str, delete: Callable[[], None]) -> None:
+    """`delete` the link if it carries exactly this alias, read right before; quiet when it is gone, LINK_CLASH when
+    it carries another."""
     try:
         found = reading.link(channel, index)
         if found is None:
@@ -101,32 +114,37 @@ def delete_if_marked(channel: Channel, index: int, alias: str, where: str) -> No
                 "somebody changed the mark, or the link is somebody else's; look again",
                 ifname=found.name,
             )
-        channel.ask(messages.delete_link(index))
+        delete()
     except Failure as failure:
         if not failure.is_gone:
             raise refused(failure, Step.DELETE, f"{index} {where}") from failure
 
 
-def change(channel: Channel, index: int, step: Step, request: Request) -> None:
-    """One change of one link; UPLINK_MISSING when the link is gone."""
+def delete_link(home: Home, index: int, alias: str) -> None:
+    """See `Links.delete_link`."""
+    delete_if_marked(home.channel, index, alias, "of the host", lambda: home.changes.link("del", index=index))
+
+
+def change(home: Home, index: int, step: Step, **what: object) -> None:
+    """One change of one link, in pyroute2's words; UPLINK_MISSING when the link is gone."""
     try:
-        channel.ask(request)
+        home.changes.link("set", index=index, **what)
     except Failure as failure:
         if failure.is_gone:
             raise TrunklineError(
                 Reason.UPLINK_MISSING, f"cannot {step.value}: link {index} does not exist", "look again"
             ) from failure
-        found = reading.link(channel, index)
+        found = reading.link(home.channel, index)
         raise refused(failure, step, f"on {found.name if found else index}") from failure
 
 
-def set_mtu(channel: Channel, index: int, mtu: int) -> None:
+def set_mtu(home: Home, index: int, mtu: int) -> None:
     """See `Links.set_mtu`. UPLINK_MTU when it is above the parent's."""
     try:
-        change(channel, index, Step.MTU, messages.change_link(index, u32(uapi.IFLA_MTU, mtu)))
+        change(home, index, Step.MTU, mtu=mtu)
     except TrunklineError as error:
-        link = reading.link(channel, index)
-        below = reading.link(channel, link.parent) if link and link.parent and link.parent_on_host else None
+        link = reading.link(home.channel, index)
+        below = reading.link(home.channel, link.parent) if link and link.parent and link.parent_on_host else None
         if link is not None and below is not None and mtu > below.mtu:
             raise mtu_above_parent(link.name, mtu, below.name, below.mtu) from error
         if link is not None and error.reason is Reason.KERNEL_REFUSED:

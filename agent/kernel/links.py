@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from agent.kernel import events, host, messages, namespaces, reading, uapi
 from agent.kernel.channel import Channel
-from agent.kernel.codec import string
 from agent.kernel.errors import Failure, Step, refused
+from agent.kernel.host import Home
 from agent.kernel.macvlans import Batch
 from agent.kernel.namespaces import Entrance
 from agent.kernel.repair import Repair
@@ -21,9 +20,9 @@ from trunkline.errors import Reason, TrunklineError
 
 T = TypeVar("T")
 
-THREADS: Final = 16
-"""Deleting a link waits for the kernel's grace periods, outside its lock: 200 deletions took 18 ms each with one
-thread, 9 with 4, 2.9 with 16. Threads are started as they are needed."""
+THREADS: Final = 64
+"""Deleting a link waits for the kernel's grace periods, outside its lock: deletions took 18 ms each with one thread,
+9 with 4, 2.9 with 16, 0.8 with 64. So callers issue theirs together. Threads are started as they are needed."""
 
 OWN_NAMESPACE: Final = "/proc/self/ns/net"
 
@@ -57,33 +56,32 @@ class KernelLinks:
 
     async def add_vlan(self, parent: int, name: str, vid: int, mtu: int, alias: str) -> int:
         """See `Links.add_vlan`."""
-        return await self._on_host(lambda home, _: host.add_vlan(home, parent, name, vid, mtu, alias))
+        return await self._singly(lambda home: host.add_vlan(home, parent, name, vid, mtu, alias))
 
     async def delete_link(self, index: int, alias: str) -> None:
         """See `Links.delete_link`."""
-        await self._on_host(lambda home, _: host.delete_if_marked(home, index, alias, "of the host"))
+        await self._singly(lambda home: host.delete_link(home, index, alias))
 
     async def set_up(self, index: int) -> None:
         """See `Links.set_up`."""
-        await self._on_host(lambda home, _: host.change(home, index, Step.UP, messages.raise_link(index)))
+        await self._change(index, Step.UP, state="up")
 
     async def set_down(self, index: int) -> None:
         """See `Links.set_down`."""
-        await self._on_host(lambda home, _: host.change(home, index, Step.DOWN, messages.lower_link(index)))
+        await self._change(index, Step.DOWN, state="down")
 
     async def set_mtu(self, index: int, mtu: int) -> None:
         """See `Links.set_mtu`."""
-        await self._on_host(lambda home, _: host.set_mtu(home, index, mtu))
+        await self._singly(lambda home: host.set_mtu(home, index, mtu))
 
     async def set_promiscuous(self, index: int, on: bool) -> None:
         """See `Links.set_promiscuous`."""
-        request = messages.change_link(index, flags=uapi.IFF_PROMISC if on else 0, change=uapi.IFF_PROMISC)
-        await self._on_host(lambda home, _: host.change(home, index, Step.PROMISCUOUS, request))
+        flags = uapi.IFF_PROMISC if on else 0
+        await self._change(index, Step.PROMISCUOUS, flags=flags, change=uapi.IFF_PROMISC)
 
     async def set_alias(self, index: int, alias: str) -> None:
         """See `Links.set_alias`."""
-        request = messages.change_link(index, string(uapi.IFLA_IFALIAS, alias))
-        await self._on_host(lambda home, _: host.change(home, index, Step.MARK, request))
+        await self._change(index, Step.MARK, ifalias=alias)
 
     async def add_macvlans(self, work: Sequence[tuple[Namespace, MacvlanSpec]]) -> list[Interface | TrunklineError]:
         """See `Links.add_macvlans`."""
@@ -116,7 +114,8 @@ class KernelLinks:
         def work() -> None:
             try:
                 with namespaces.entrance(namespace) as inside, inside.channel() as target:
-                    host.delete_if_marked(target, index, alias, f"in {namespace.path}")
+                    delete = messages.delete_link(index)
+                    host.delete_if_marked(target, index, alias, f"in {namespace.path}", lambda: target.ask(delete))
             except TrunklineError as error:
                 if error.reason is not Reason.NETNS_NOT_FOUND:
                     raise
@@ -135,7 +134,7 @@ class KernelLinks:
             self._wakes.discard(wakes)
             wakes.close()
 
-    def _subscribe(self) -> socket.socket:
+    def _subscribe(self) -> Any:
         with namespaces.entrance(self._host) as home, home.entered():
             return events.subscribe()
 
@@ -154,6 +153,18 @@ class KernelLinks:
                 return work(channel, home)
 
         return await self._in_thread(run)
+
+    async def _singly(self, work: Callable[[Home], T]) -> T:
+        """Do `work`, which changes one link, in a thread, in the host's namespace."""
+
+        def run() -> T:
+            with namespaces.entrance(self._host) as home, home.channel() as channel, home.changes() as changes:
+                return work(Home(home, channel, changes))
+
+        return await self._in_thread(run)
+
+    async def _change(self, index: int, step: Step, **what: object) -> None:
+        await self._singly(lambda home: host.change(home, index, step, **what))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         if self._closed:

@@ -8,7 +8,7 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from agent.kernel import uapi
-from agent.kernel.codec import attribute, nested, string, u16, u32
+from agent.kernel.codec import attribute, nested, string, u32
 
 _LINK: Final = Struct("=BxHiII")
 _ADDRESS: Final = Struct("=BBBBi")
@@ -45,19 +45,6 @@ def add_macvlan(parent: int, namespace: int, name: str, mac: str, mode: str, mtu
         attribute(uapi.IFLA_ADDRESS, mac_bytes(mac)) if mac else b"",
         u32(uapi.IFLA_MTU, mtu) if mtu else b"",
         nested(uapi.IFLA_LINKINFO, string(uapi.IFLA_INFO_KIND, "macvlan"), data),
-    ]
-    return Request(uapi.RTM_NEWLINK, _NEW, b"".join(body))
-
-
-def add_vlan(parent: int, name: str, vid: int, mtu: int) -> Request:
-    """An 802.1Q link on link `parent`; an MTU of 0 takes the parent's."""
-    data = nested(uapi.IFLA_INFO_DATA, u16(uapi.IFLA_VLAN_ID, vid))
-    body = [
-        _link(),
-        string(uapi.IFLA_IFNAME, name),
-        u32(uapi.IFLA_LINK, parent),
-        u32(uapi.IFLA_MTU, mtu) if mtu else b"",
-        nested(uapi.IFLA_LINKINFO, string(uapi.IFLA_INFO_KIND, "vlan"), data),
     ]
     return Request(uapi.RTM_NEWLINK, _NEW, b"".join(body))
 

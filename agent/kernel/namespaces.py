@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.kernel import uapi
+from agent.kernel.changes import Changes
 from agent.kernel.channel import Channel
 from agent.kernel.errors import namespace_gone
 from agent.plan.state import Namespace
@@ -108,6 +109,14 @@ class Entrance:
         """A netlink socket of the namespace, closed at the end."""
         with self.entered():
             opened = Channel()
+        with opened:
+            yield opened
+
+    @contextlib.contextmanager
+    def changes(self) -> Iterator[Changes]:
+        """pyroute2 in the namespace, closed at the end."""
+        with self.entered():
+            opened = Changes()
         with opened:
             yield opened
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import errno
 
-from agent.kernel import host, messages, reading, sysctl, uapi
-from agent.kernel.channel import Channel
-from agent.kernel.codec import string
+from agent.kernel import host, reading, sysctl
 from agent.kernel.errors import Failure, Step, refused
+from agent.kernel.host import Home
 from agent.kernel.links import KernelLinks
-from agent.kernel.namespaces import Entrance
 from trunkline.errors import Reason, TrunklineError
 
 
@@ -21,43 +19,43 @@ class KernelSiblings:
 
     async def open(self, parent_index: int, name: str, mac: str, alias: str) -> int:
         """See `SiblingFactory.open`."""
-        return await self._links._on_host(lambda home, entrance: _open(home, entrance, parent_index, name, mac, alias))
+        return await self._links._singly(lambda home: _open(home, parent_index, name, mac, alias))
 
     async def close(self, ifindex: int, alias: str) -> None:
         """See `SiblingFactory.close`."""
         await self._links.delete_link(ifindex, alias)
 
 
-def _open(home: Channel, entrance: Entrance, parent: int, name: str, mac: str, alias: str) -> int:
+def _open(home: Home, parent: int, name: str, mac: str, alias: str) -> int:
     _clear(home, name, alias)
-    _ask(home, Step.MACVLAN, messages.add_macvlan(parent, entrance.descriptor, name, mac, "bridge", 0), name)
-    made = reading.link(home, name=name)
+    _do(home, Step.MACVLAN, name, "add", kind="macvlan", ifname=name, link=parent, address=mac, macvlan_mode="bridge")
+    made = reading.link(home.channel, name=name)
     if made is None or made.parent != parent:
         raise TrunklineError(Reason.VERIFY_FAILED, f"{name} vanished right after it was made", "it is tried again")
     try:
-        _ask(home, Step.MARK, messages.change_link(made.index, string(uapi.IFLA_IFALIAS, alias)), name)
-        with entrance.entered():
+        _do(home, Step.MARK, name, "set", index=made.index, ifalias=alias)
+        with home.entrance.entered():
             sysctl.mute(name)
-        _ask(home, Step.UP, messages.raise_link(made.index), name)
+        _do(home, Step.UP, name, "set", index=made.index, state="up")
     except BaseException:
-        home.transact([messages.delete_link(made.index)])
+        home.changes.take_back(made.index)
         raise
     return made.index
 
 
-def _clear(home: Channel, name: str, alias: str) -> None:
+def _clear(home: Home, name: str, alias: str) -> None:
     """Remove what a killed run left; refuse anything else of that name."""
-    found = reading.link(home, name=name)
+    found = reading.link(home.channel, name=name)
     if found is not None:
-        host.delete_if_marked(home, found.index, alias, "of the host")
+        host.delete_link(home, found.index, alias)
 
 
-def _ask(home: Channel, step: Step, request: messages.Request, what: str) -> None:
+def _do(home: Home, step: Step, name: str, command: str, **what: object) -> None:
     try:
-        home.ask(request)
+        home.changes.link(command, **what)
     except Failure as failure:
         if failure.code == errno.EEXIST:
             raise TrunklineError(
-                Reason.LINK_CLASH, f"{what} exists and is not ours", "rename or remove it"
+                Reason.LINK_CLASH, f"{name} exists and is not ours", "rename or remove it"
             ) from failure
-        raise refused(failure, step, what) from failure
+        raise refused(failure, step, name) from failure

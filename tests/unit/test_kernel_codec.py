@@ -47,15 +47,6 @@ def test_macvlan(mode: str) -> None:
     assert inner(inner(info, "IFLA_INFO_DATA"), "IFLA_MACVLAN_MODE") == mode
 
 
-def test_vlan() -> None:
-    seen = as_seen(ifinfmsg, messages.add_vlan(7, "enp7s0.10", 10, 0))
-    assert inner(seen, "IFLA_LINK") == 7
-    assert inner(seen, "IFLA_MTU") is None
-    info = inner(seen, "IFLA_LINKINFO")
-    assert inner(info, "IFLA_INFO_KIND") == "vlan"
-    assert inner(inner(info, "IFLA_INFO_DATA"), "IFLA_VLAN_ID") == 10
-
-
 def test_change_of_flags_names_only_those() -> None:
     seen = as_seen(ifinfmsg, messages.change_link(9, flags=uapi.IFF_PROMISC, change=uapi.IFF_PROMISC))
     assert (seen["index"], seen["flags"], seen["change"]) == (9, 0x100, 0x100)
