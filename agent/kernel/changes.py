@@ -22,7 +22,7 @@ class Changes:
     """
 
     def __init__(self) -> None:
-        # pyroute2 costs 0.3 s to import, 0.8 s in a small guest: not for commands that change no link.
+        # pyroute2 costs up to 0.3 s to import, 0.8 s in a small guest: not for commands that change no link.
         import pyroute2
 
         library: Any = pyroute2  # not annotated
