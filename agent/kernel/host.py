@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable
 from typing import NamedTuple
 
-from agent.kernel import reading
+from agent.kernel import reading, sysctl
 from agent.kernel.changes import Changes
 from agent.kernel.channel import Channel
 from agent.kernel.errors import Failure, Step, mtu_above_parent, refused
@@ -46,11 +46,16 @@ def add_vlan(home: Home, parent: int, name: str, vid: int, mtu: int, alias: str)
     try:
         step = Step.MARK
         home.changes.link("set", index=made.index, ifalias=alias)
+        with home.entrance.entered():
+            sysctl.ignore_routers(name)
         step = Step.UP
         home.changes.link("set", index=made.index, state="up")
     except Failure as failure:
         home.changes.take_back(made.index)
         raise refused(failure, step, f"{name} (VLAN {vid})") from failure
+    except TrunklineError:
+        home.changes.take_back(made.index)
+        raise
     return made.index
 
 

@@ -38,6 +38,17 @@ def settle(ifname: str, spec: MacvlanSpec) -> None:
         raise refused(Failure(error.errno or errno.EIO), Step.SYSCTL, f"of {ifname}") from error
 
 
+def ignore_routers(ifname: str) -> None:
+    """Take no addresses and no routes from routers, before a link of the host goes up: a router that advertises on a
+    VLAN would else become the host's own way out."""
+    try:
+        _write(ifname, "accept_ra", b"0")
+        _write(ifname, "autoconf", b"0")
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise refused(Failure(error.errno or errno.EIO), Step.SYSCTL, f"of {ifname}") from error
+
+
 def mute(ifname: str) -> None:
     """Switch IPv6 off on one interface before it goes up, so that it says nothing by itself."""
     try:

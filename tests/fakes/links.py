@@ -191,7 +191,9 @@ class FakeLinks:
         if not below.up:
             raise TrunklineError(Reason.UPLINK_DOWN, f"cannot set {name} up: {below.name} is down")
         more = {"mtu": mtu or below.mtu, "parent": parent, "vlan": vid, "alias": alias, "mac": below.mac}
-        return self.kernel.add_link(self.kernel.host, name, "vlan", **more)
+        index = self.kernel.add_link(self.kernel.host, name, "vlan", **more)
+        host.interfaces[index].accept_ra = False
+        return index
 
     def _delete(self, space: FakeNamespace, index: int, alias: str) -> None:
         found = space.interfaces.get(index)

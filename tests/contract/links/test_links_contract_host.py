@@ -127,6 +127,13 @@ async def test_subinterface_is_made_marked_and_up(world: World, vlan: int) -> No
     assert "up0.10" not in world.names(world.host)
 
 
+@pytest.mark.usefixtures("vlan")
+async def test_subinterface_makes_no_router_of_its_vlan_the_hosts(world: World) -> None:
+    (found,) = await world.links.interfaces([world.host])
+    assert not isinstance(found, TrunklineError)
+    assert [one.accept_ra for one in found if one.link.name == "up0.10"] == [False]
+
+
 async def test_subinterface_takes_the_parents_mtu(world: World, vlan: int) -> None:
     await world.links.add_vlan(world.index("up0"), "up0.20", 20, 0, MARK)
     assert (await link(world, "up0.20")).mtu == 1500
