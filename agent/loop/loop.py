@@ -185,11 +185,14 @@ class Loop:
         done: set[Job] = set()
         touched: set[str] = set()
         for _ in range(ROUNDS):
-            desired = await self._in_force()
+            # Read once, before the host is looked at: a state that comes meanwhile must not lend its right to remove
+            # to the one that is compared here, above all not to the empty one before the first.
+            current, removals = await self._in_force()
+            desired = current or Desired("", 0)
             observed = await self._observer.observe(desired, look, touched)
-            if self.intake.current is not None:
+            if current is not None:
                 observed = await self._memory.recognise(observed)
-            plan = self._plan(desired, observed)
+            plan = self._plan(desired, observed, removals)
             if plan.sweep_first and not observed.swept and look is not Look.SWEEP:
                 look = Look.SWEEP
                 continue
@@ -205,20 +208,20 @@ class Loop:
             touched = _touched(todo)
         else:
             self.wake()
-        self._tell(desired, observed, plan, ticked)
+        if current is not None:
+            self._tell(desired, observed, plan, ticked)
 
-    async def _in_force(self) -> Desired:
-        """The desired state to work towards; the empty one before the first, which removes nothing."""
+    async def _in_force(self) -> tuple[Desired | None, bool]:
+        """The desired state to work towards, None before the first, and whether it may take anything away."""
         if await self._memory.operator_accepted():
             self.intake.accept_epoch()
-        desired = self.intake.current
-        if desired is None:
-            return Desired("", 0)
-        await self._memory.keep(desired, self.intake.accepted)
-        return desired
+        current, removals, accepted = self.intake.current, self.intake.removals, self.intake.accepted
+        if current is not None:
+            await self._memory.keep(current, accepted)
+        return current, removals
 
-    def _plan(self, desired: Desired, observed: Observed) -> Plan:
-        plan = diff.plan(desired, observed, self.config, removals=self.intake.removals, fresh=self._fresh)
+    def _plan(self, desired: Desired, observed: Observed, removals: bool) -> Plan:
+        plan = diff.plan(desired, observed, self.config, removals=removals, fresh=self._fresh)
         there = attachments.present(observed)
         self._quarantine.keep_only({wanted.name for wanted in desired.attachments}, there)
         return plan
@@ -250,8 +253,6 @@ class Loop:
     def _tell(self, desired: Desired, observed: Observed, plan: Plan, ticked: bool) -> None:
         left = {job.subject for job in plan.jobs()}
         self._retries.forget(self._retries.subjects() - left)
-        if self.intake.current is None:
-            return
         held = {Subject("attachment", name): error for name, error in self._quarantine.errors().items()}
         observation = verify.observation(
             desired,

@@ -130,6 +130,36 @@ def phases(*wanted: Phase) -> Callable[[Observation], bool]:
     return lambda seen: tuple(one.phase for one in seen.attachments) == wanted
 
 
+async def test_a_first_word_that_comes_while_the_host_is_read_takes_nothing_away(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The spool is lost, the interfaces are there. What was read is compared with nothing known yet, and the right
+    to remove that the first word brings must not apply to that."""
+    wanted = Desired("e1", 5, (BLUE,), (container("web", 2),))
+    machine.run_container("web")
+    machine.start().want(wanted)
+    await machine.until(phases(Phase.READY))
+    await machine.stop()
+    machine.spool = Spool(tmp_path / "other")
+    machine.spool.prepare()
+    machine.seen.clear()
+    read = machine.links.host_links
+
+    async def interrupted() -> list[Link]:
+        monkeypatch.undo()
+        links = await read()
+        machine.loop.want(wanted)
+        return links
+
+    monkeypatch.setattr(machine.links, "host_links", interrupted)
+    machine.links.calls.clear()
+    machine.start()
+    await machine.until(phases(Phase.READY))
+    assert "delete_interface" not in machine.links.calls
+    assert all(one.present for seen in machine.seen for one in seen.attachments)
+    assert all(seen.revision == 5 for seen in machine.seen)
+
+
 async def test_before_the_first_word_nothing_is_said_or_done(machine: Machine) -> None:
     machine.start()
     async with asyncio.timeout(5):
