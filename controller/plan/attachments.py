@@ -214,7 +214,8 @@ def _txn(
     guards: dict[str, Guard] = {}
     for fact in facts:
         guards.setdefault(fact.key, fact)
-    ops: list[Op] = [Put(key, codec.encode(record))]
+    path = codec.Path(keys.ATTACHMENTS, (record.host, record.name))
+    ops: list[Op] = [Put(key, codec.encode(record), known=(path, record))]
     held = AddressRecord(
         kind=AddressKind.ATTACHMENT,
         owner=record.owner,
@@ -224,7 +225,8 @@ def _txn(
     )
     value = codec.encode(held)
     for choice, _ in choices:
-        ops.append(Put(choice.guard.key, value))
+        path = codec.Path(keys.ADDRESSES, (record.network, choice.address))
+        ops.append(Put(choice.guard.key, value, known=(path, held)))
     if mac.claimed:
         ops.append(Put(keys.mac(mac.mac), codec.encode(Claim(holding_key(record.host, record.name)))))
     return Txn(tuple(guards.values()), tuple(ops))

@@ -98,6 +98,7 @@ class Committer:
                     raise
             else:
                 if planned.txn is not None:
+                    self._follower.expect(planned.txn)
                     outcome = await self._store.commit(planned.txn)
                     if isinstance(outcome, Committed):
                         return planned.result, outcome.revision
@@ -170,6 +171,7 @@ class Committer:
                     waiting.append(index)
                 continue
             if planned.txn is not None:
+                self._follower.expect(planned.txn)
                 writing.append((index, planned))
             elif current:
                 answers[index] = planned.result

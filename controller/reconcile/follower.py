@@ -8,6 +8,7 @@ import itertools
 from collections.abc import AsyncGenerator, Callable
 
 from controller.state.snapshot import Dirty, Snapshot
+from controller.state.txn import Txn
 from controller.store.port import Reload, Store
 from trunkline import log
 from trunkline.backoff import Backoff
@@ -64,6 +65,10 @@ class Follower:
         if not self._snapshot.revision:
             await self.reached(1)
         return self._snapshot
+
+    def expect(self, txn: Txn) -> None:
+        """This is about to be written through here; see `Snapshot.expect`."""
+        self._snapshot.expect(txn)
 
     @property
     def level(self) -> bool:

@@ -57,6 +57,10 @@ class Path:
     parts: tuple[Any, ...]
 
 
+Decoded = tuple[Path, Record]
+"""A key and its value as they are read."""
+
+
 class _Head(msgspec.Struct):
     v: int
 

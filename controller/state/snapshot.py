@@ -23,6 +23,7 @@ from controller.state.records import (
     SessionRecord,
     UplinkRecord,
 )
+from controller.state.txn import Put, Txn
 from trunkline.errors import TrunklineError
 from trunkline.ids import IPAddress
 from trunkline.model import Target
@@ -67,6 +68,11 @@ class _Marks:
 
 _EPOCH: Final = keys.EPOCH
 
+_UNEXPECTED: Final[tuple[bytes, codec.Decoded | None]] = (b"", None)
+
+_EXPECTED: Final = 10_000
+"""Own writes of which the decoded records are kept until they come back."""
+
 
 class Snapshot:
     """All records at `revision`. Values that cannot be read are in `broken` (key: why) and in no map; their keys
@@ -103,6 +109,7 @@ class Snapshot:
         """Networks with a status key, by host."""
         self._mods: dict[str, int] = {}
         self._gone: dict[str, int] = {}
+        self._expected: dict[str, tuple[bytes, codec.Decoded]] = {}
         self._maps = self._by_family()
 
     def _by_family(self) -> dict[str, Any]:
@@ -165,7 +172,7 @@ class Snapshot:
         marks = _Marks()
         for change in changes.changes:
             known = self._mods.get(change.key) or self._gone.get(change.key, 0)
-            if change.revision <= max(known, self.revision):
+            if change.revision <= known or change.revision <= self.revision:
                 continue
             if change.entry is None:
                 self._delete(change.key, marks)
@@ -185,6 +192,16 @@ class Snapshot:
             marks.epoch,
         )
 
+    def expect(self, txn: Txn) -> None:
+        """This is about to be written: if it comes back, what it says is known already. Changes nothing else."""
+        expected = self._expected
+        for op in txn.ops:
+            if isinstance(op, Put) and op.known is not None:
+                expected.pop(op.key, None)
+                expected[op.key] = (op.value, op.known)
+        while len(expected) > _EXPECTED:
+            del expected[next(iter(expected))]
+
     def _everything(self) -> Dirty:
         return Dirty(
             frozenset(self.hosts),
@@ -195,17 +212,23 @@ class Snapshot:
 
     def _put(self, entry: Entry, marks: _Marks) -> None:
         key = entry.key
-        try:
-            path = codec.parse_key(key)
-        except TrunklineError as error:
-            self._mods[key] = entry.mod_revision
-            self.broken[key] = error.message
-            return
+        value, known = self._expected.pop(key, _UNEXPECTED)
+        record: codec.Record | None = None
+        if known is not None and value == entry.value:
+            path, record = known
+        else:
+            try:
+                path = codec.parse_key(key)
+            except TrunklineError as error:
+                self._mods[key] = entry.mod_revision
+                self.broken[key] = error.message
+                return
         self._remove(path, key, marks)
         self._mods[key] = entry.mod_revision
-        self._gone.pop(key, None)
+        if self._gone:
+            self._gone.pop(key, None)
         try:
-            record = codec.decode_at(path, key, entry.value)
+            record = record or codec.decode_at(path, key, entry.value)
         except TrunklineError as error:
             self.broken[key] = error.message
             if path.family == keys.ADDRESSES:

@@ -5,7 +5,9 @@ Guards and operations are what etcd can compare and do in one transaction (Txn o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from controller.state.codec import Decoded
 
 MAX_OPS = 120
 """Guards, and operations, one transaction may hold; each list counts for itself. etcd's default limit is 128,
@@ -43,11 +45,14 @@ Guard = Absent | Unchanged | NoneNewer
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Write `value` under `key`; a positive `lease` binds the key's life to that lease."""
+    """Write `value` under `key`; a positive `lease` binds the key's life to that lease.
+
+    `known` may say what `codec` would read from key and value, so that whoever sees them come back need not."""
 
     key: str
     value: bytes
     lease: int = 0
+    known: Decoded | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

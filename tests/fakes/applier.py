@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from controller.state import codec
 from controller.state.entry import Change, Changes, Entry, Listing
 from controller.state.txn import MAX_OPS, Absent, Guard, NoneNewer, Put, Txn, Unchanged
 
@@ -33,6 +34,7 @@ class Applier:
         self.revision += 1
         for op in txn.ops:
             if isinstance(op, Put):
+                assert op.known in (None, (codec.parse_key(op.key), codec.decode(op.key, op.value)))
                 self._put(op.key, op.value, op.lease)
             else:
                 self._delete(op.key)
