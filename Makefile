@@ -34,7 +34,7 @@ demo: setup-lab ## three hosts, networks, faults and their diagnosis; KEEP=1 lea
 
 .PHONY: demo-down
 demo-down: ## take down what `make demo KEEP=1` left running
-	@$(AS_ROOT) PYTHONPATH=tests /usr/bin/python3 -m lab --name demo down
+	@$(AS_ROOT) PYTHONPATH=tests /usr/bin/python3 -m lab --name demo down && echo "The demo is taken down."
 
 .PHONY: test
 test: lint test-unit test-contract test-netns test-lab ## all of the following

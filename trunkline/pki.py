@@ -94,11 +94,17 @@ def _authority(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePriva
     try:
         cert = x509.load_pem_x509_certificate((directory / "ca.crt").read_bytes())
         key = serialization.load_pem_private_key((directory / "ca.key").read_bytes(), password=None)
+    except FileNotFoundError as error:
+        raise Refusal(
+            Reason.INVALID_ARGUMENT,
+            f"there is no authority in {directory}: it has no {Path(error.filename).name}",
+            f"make one: trunkline pki init {directory}; a machine that only got certificates cannot issue any",
+        ) from None
     except (OSError, ValueError) as error:
         raise Refusal(
             Reason.INVALID_ARGUMENT,
             f"{directory} holds no usable authority: {error}",
-            "make one: trunkline pki init DIR",
+            "restore ca.crt and ca.key from where they were made",
         ) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise Refusal(

@@ -103,6 +103,11 @@ def from_rpc_error(error: grpc.RpcError) -> TrunklineError:
     return known
 
 
+def carries_info(error: grpc.RpcError) -> bool:
+    """Whether one of our servers said what went wrong; else gRPC did, in its own words."""
+    return _error_info(cast("grpc.Call", error))[0] is not None
+
+
 def _without_info(code: grpc.StatusCode, details: str) -> TrunklineError:
     reason = _FALLBACK.get(code, Reason.INTERNAL)
     said = details or code.name

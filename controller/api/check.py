@@ -118,6 +118,8 @@ class CheckApi(check_pb2_grpc.CheckServiceServicer):
         stored = snapshot.sessions.get(host)
         if stored is None:
             return "it has no live session"
+        if stored.value.replica == self._replica.name:
+            return "its session is in doubt, as the store does not answer; see `trunkline status`"
         return f"its session is held by controller {stored.value.replica}; ask that one"
 
     async def _probe(

@@ -46,6 +46,7 @@ def overview(replica: Replica, members: Sequence[Member], version: str) -> fabri
         networks=view.networks,
         attachments=view.attachments,
         attachments_ready=view.attachments_ready,
+        attachments_away=view.attachments_away,
         addresses=view.addresses,
         problems=[*problems[:LISTED], *last],
     )
@@ -58,5 +59,9 @@ def _store_problems(replica: Replica, members: Sequence[Member]) -> Iterator[fab
         yield fabric_pb2.Problem(kind="store", reason=unavailable, message=message)
     for member in members:
         if not member.healthy or member.problem:
-            message = member.problem or "it does not answer; look at its log"
+            message = member.problem or "it does not answer"
+            if not member.healthy:
+                message += (
+                    "; see whether etcd runs there, and what it logs (an embedded one is started again by itself)"
+                )
             yield fabric_pb2.Problem(kind="store", object=member.endpoint, reason=unavailable, message=message)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from controller.plan.addresses import pool_use
 from controller.plan.deletion import uncertain_hosts
 from controller.plan.desired import selected, unreadable
-from controller.plan.usage import PoolUse
+from controller.plan.prefixes import pool
+from controller.plan.usage import PoolUse, exhausted, use_of
 from controller.state.records import AttachmentRecord, AttachmentStatus, HostRecord, HostStatus, NetworkRecord
 from controller.state.snapshot import Snapshot
 from trunkline.errors import Reason
@@ -246,15 +247,13 @@ def problems(snapshot: Snapshot) -> tuple[Problem, ...]:
 
 
 def _full_pools(snapshot: Snapshot, network: str) -> Iterator[Problem]:
-    for use in pool_use(snapshot, network):
-        taken = use.used + use.resting + use.reserved
-        if taken >= use.size:
-            message = (
-                f"its pool {use.cidr} is full: {use.size} in the pool, {use.used} used, {use.resting} resting, "
-                f"{use.reserved} reserved; grow its ranges with `trunkline network update {network}`, or detach what "
-                "is not needed"
-            )
-            yield Problem("network", network, Reason.POOL_EXHAUSTED.name, message)
+    """Pools without an address left or soon to come: what rests or is kept for an owner still gets free."""
+    for prefix in snapshot.networks[network].value.prefixes:
+        limits, index = pool(prefix), snapshot.pool(network, 6 if ":" in prefix.cidr else 4)
+        use = use_of(prefix, limits, index)
+        if use.used + use.reserved >= use.size:
+            full = exhausted(network, prefix, limits, index)
+            yield Problem("network", network, full.reason.name, full.text)
 
 
 def uplink_views(snapshot: Snapshot) -> tuple[UplinkView, ...]:

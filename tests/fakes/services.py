@@ -57,6 +57,7 @@ class Double:
         self.warnings: list[str] = []
         self.cut_watch_once = False
         self.stale_seconds = 0
+        self.mute = False
         self._server: grpc.Server | None = None
 
     def __enter__(self) -> Self:
@@ -91,6 +92,10 @@ class Double:
             _abort(context, TrunklineError(Reason.INVALID_ARGUMENT, f"{method} without a deadline"))
         if self.stale_seconds and method != "Ping":
             context.set_trailing_metadata((("trunkline-stale-seconds", str(self.stale_seconds)),))
+        if self.mute and method != "Ping":
+            left = threading.Event()
+            if context.add_callback(left.set):
+                left.wait()
         if method in self.refusals:
             _abort(context, self.refusals[method])
 

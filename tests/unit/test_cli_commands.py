@@ -156,6 +156,33 @@ def test_an_answer_from_memory_says_how_old_it_is_once(
     assert line not in got.out
 
 
+def test_a_controller_that_does_not_answer_in_time_is_named(double: Double, cli: Run) -> None:
+    double.host("docker1")
+    double.mute = True
+    got = cli("attach", "docker1/web1", "--network", "n", "--deadline", "0.6")
+    assert got.code == present.DEADLINE
+    assert f"error: controller {double.endpoint} did not answer within 0.6 s" in got.err
+    assert "asking again is safe" in got.err
+
+
+def test_a_host_that_is_away_is_counted_as_such(double: Double, cli: Run) -> None:
+    host = double.host("docker1", connected=False)
+    host.attachments, host.attachments_ready = 5, 4
+    assert "was 4/5" in cli("host", "list").out
+    assert "was 4 ready of 5" in cli("host", "show", "docker1").out
+    cli(*CREATE, "--no-wait")
+    network = double.networks["mynet2"]
+    network.phase, network.hosts[0].phase = network_pb2.NETWORK_PHASE_READY, "READY"
+    assert "0/1" in cli("network", "list").out
+    assert "ready, 1 host away" in cli("network", "show", "mynet2").out
+    cli("attach", "docker1/web1", "--network", "mynet2", "--no-wait")
+    assert "no live session: this is what was last known" in cli("attachment", "show", "docker1/web1").out
+    double.status.attachments, double.status.attachments_ready, double.status.attachments_away = 5, 3, 2
+    told = cli("status").out
+    assert "3 ready of 5, 2 on hosts that are away" in told
+    assert "not every attachment" not in told
+
+
 def test_completion_writes_nothing_into_the_prompt(
     double: Double, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

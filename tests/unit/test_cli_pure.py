@@ -466,6 +466,44 @@ def test_how_to_read_it_is_said_once_for_all_matrices() -> None:
     assert out.getvalue().count("not probed") == 1
 
 
+# ---- what is mistyped
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["netwrk", "list"], "did you mean `trunkline network`?"),
+        (["network", "lst"], "did you mean `trunkline network list`?"),
+        (["xyzzy"], "next: trunkline --help lists all"),
+        (["reason", "pool"], "did you mean POOL_EXHAUSTED?"),
+        (["reason", "HOST_UNREACHABEL"], "did you mean HOST_UNREACHABLE?"),
+        (["reason", "xyzzy"], "next: trunkline reason lists them"),
+    ],
+)
+def test_the_nearest_name_is_offered(args: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(args) == present.USAGE
+    assert told in capsys.readouterr().err
+
+
+def test_certificates_are_issued_only_where_the_authority_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["pki", "issue", str(tmp_path), "host:docker1"]) == present.USAGE
+    told = capsys.readouterr().err
+    assert f"there is no authority in {tmp_path}: it has no ca.crt" in told
+    assert f"trunkline pki init {tmp_path}" in told
+    assert main.run(["pki", "init", str(tmp_path)]) == 0
+    (tmp_path / "ca.key").write_text("broken")
+    assert main.run(["pki", "issue", str(tmp_path), "host:docker1"]) == present.USAGE
+    assert "holds no usable authority" in capsys.readouterr().err
+
+
+def test_only_commands_that_wait_say_how_not_to(capsys: pytest.CaptureFixture[str]) -> None:
+    for args, waits in ((["attach"], True), (["network", "delete"], True), (["who"], False), (["host", "list"], False)):
+        main.run([*args, "--help"])
+        assert ("--no-wait" in capsys.readouterr().out) is waits, args
+
+
 # ---- network options
 
 

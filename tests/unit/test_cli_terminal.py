@@ -21,10 +21,7 @@ from trunkline.cli import present
 from trunkline.v1 import check_pb2, network_pb2
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-PROGRAM = (
-    "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
-    "from trunkline.cli.main import main; main()"
-)
+PROGRAM = "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);from trunkline.cli.main import main; main()"
 
 
 class Terminal:

@@ -578,6 +578,29 @@ def test_plan_problems_are_worst_first(room: Room) -> None:
     assert [problem.object for problem in found] == ["networks/odd", "h2", "h1/web/red"]
 
 
+def test_plan_a_host_that_is_away_is_not_counted_as_ready(room: Room) -> None:
+    room.attach("h1", "red", "web")
+    room.attach("h2", "red", "web")
+    room.observe("h1")
+    room.observe("h2")
+    room.cut("h2")
+    fabric = fabric_view(room.snapshot)
+    assert (fabric.attachments, fabric.attachments_ready, fabric.attachments_away) == (2, 1, 1)
+
+
+def test_plan_a_full_pool_is_a_problem_that_says_what_is_in_it(room: Room) -> None:
+    addresses(room, "a", "b", "c", "d")
+    room.observe("h1")
+    assert problems(room.snapshot) == ()
+    addresses(room, "e")
+    room.observe("h1")
+    (full,) = problems(room.snapshot)
+    assert (full.kind, full.object, full.reason) == ("network", "red", "POOL_EXHAUSTED")
+    assert "5 addresses, 5 used (host h1 5)" in full.message
+    room.release("h1", "c/red")
+    assert problems(room.snapshot) == (), "what rests gets free by itself"
+
+
 def test_plan_deleting_network_view(room: Room) -> None:
     room.delete("red")
     room.observe("h1")

@@ -22,6 +22,7 @@ from trunkline.v1 import attachment_pb2
 
 Attachment = attachment_pb2.Attachment
 
+_AWAY: Final = "its host has no live session: this is what was last known, and changes wait until it is back"
 _PHASE: Final = attachment_pb2.AttachmentPhase.DESCRIPTOR
 
 
@@ -251,6 +252,7 @@ def _details(item: Attachment) -> Sequence[tuple[str, str]]:
         ("state", _state(item)),
         ("reason", item.reason),
         ("detail", item.message),
+        ("", "" if item.connected else f"{_AWAY}; see `trunkline host show {item.spec.host}`"),
         ("host", item.spec.host),
         ("target", target_of(item)),
         ("target id", short_id(item.target_id)),

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from trunkline.cli.choices import Choices, pass_choices, shared
+from trunkline.cli.choices import Choices, pass_choices, shared, waiting
 from trunkline.cli.named import complete_attachments, complete_hosts, complete_networks
 
 
@@ -21,7 +21,7 @@ from trunkline.cli.named import complete_attachments, complete_hosts, complete_n
 @click.option("--ra", "accept_ra", is_flag=True, help="Accept IPv6 router advertisements.")
 @click.option("--name", metavar="NAME", default="", help="Name of the attachment; else TARGET/NET.")
 @click.option("--owner", metavar="OWNER", default="", help="Whom the address is kept for; else the target's name.")
-@shared
+@waiting
 @pass_choices
 def attach(choices: Choices, /, **asked: Any) -> int | None:
     """Give a container, or any network namespace, one more interface.
@@ -43,7 +43,7 @@ def attach(choices: Choices, /, **asked: Any) -> int | None:
 @click.command()
 @click.argument("place", metavar="HOST/TARGET[/NET]|NAME", shell_complete=complete_attachments)
 @click.option("--network", metavar="NET", default="", shell_complete=complete_networks, help="Network to leave.")
-@shared
+@waiting
 @pass_choices
 def detach(choices: Choices, place: str, network: str) -> int | None:
     """Take an interface away. Its address is free for others when the host was seen without it.

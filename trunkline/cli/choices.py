@@ -59,6 +59,10 @@ def _option(*names: str, after: bool = True, **given: Any) -> Callable[[bool], C
     return make
 
 
+_NO_WAIT = _option(
+    "--no-wait", is_flag=True, after=False, help="Return once it is written, without waiting for the hosts."
+)
+
 _SHARED = (
     _option(
         "--controller",
@@ -78,7 +82,7 @@ _SHARED = (
         metavar="SECONDS",
         help="How long the whole command may take.  [default: 60]",
     ),
-    _option("--no-wait", is_flag=True, help="Return once it is written, without waiting for the hosts."),
+    _NO_WAIT,
     _option("--no-color", is_flag=True, after=False, help="No colours. [env: NO_COLOR]"),
 )
 
@@ -95,6 +99,15 @@ def shared_options(root: bool) -> Callable[[F], F]:
 
 
 shared = shared_options(root=False)
+"""For commands that only ask; --no-wait is taken there, too, and changes nothing."""
+
+
+def waiting(function: F) -> F:
+    """`shared`, for commands that wait for hosts: their help says how not to."""
+    decorated = shared(function)
+    for option in decorated.__click_params__:  # type: ignore[attr-defined]
+        option.hidden = option.hidden and option.name != "no_wait"
+    return decorated
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,12 @@ class Fabric:
             Reason.CONTROLLER_UNREACHABLE,
             f"no controller answered ({'; '.join(said)})",
             "check that trunkline-controller runs, and name it by --controller, TRUNKLINE_CONTROLLER or the config "
-            "file" + ("" if self._access.tls else "; if it speaks TLS, give --tls-ca, --tls-cert and --tls-key"),
+            "file"
+            + (
+                ""
+                if self._access.tls
+                else "; if it speaks TLS, name your certificate there, too (trunkline help config)"
+            ),
         )
 
     def _bind(self, channel: grpc.Channel) -> None:
@@ -115,9 +120,20 @@ class Fabric:
             self._age(call)
             return answer
         except grpc.RpcError as error:
-            raise rpc.from_rpc_error(error) from None
+            raise self._known(error) from None
         except ValueError as error:
             raise _left(error) from None
+
+    def _known(self, error: grpc.RpcError) -> TrunklineError:
+        known = rpc.from_rpc_error(error)
+        # gRPC's own words for it name nothing; a controller that gives up by itself says what it waited for.
+        if known.reason is Reason.DEADLINE and not rpc.carries_info(error):
+            known.message = f"controller {self.endpoint} did not answer within {self._seconds:g} s"
+            known.remedy = (
+                "what was asked for may still be done, and asking again is safe; `trunkline status` tells how the "
+                "controller and its store are"
+            )
+        return known
 
     def _age(self, call: grpc.Call) -> None:
         old = next((value for key, value in call.trailing_metadata() or () if key == STALE), None)

@@ -47,6 +47,8 @@ def _fault(item: fabric_pb2.HostUplink) -> str:
 def list_(choices: Choices) -> None:
     """List hosts.
 
+    READY counts attachments; CHANGED is when the host last reported something new, not when it was last heard.
+
     \b
     Example:
       trunkline host list -o wide
@@ -62,8 +64,8 @@ def list_(choices: Choices) -> None:
         Column[host_pb2.Host]("NAME", lambda h: h.name),
         Column[host_pb2.Host]("STATE", _state),
         Column[host_pb2.Host]("UPLINKS", _uplinks),
-        Column[host_pb2.Host]("READY", lambda h: f"{h.attachments_ready}/{h.attachments}", right=True),
-        Column[host_pb2.Host]("SEEN", lambda h: ago(h.observed_ms, now)),
+        Column[host_pb2.Host]("READY", _ready, right=True),
+        Column[host_pb2.Host]("CHANGED", lambda h: ago(h.observed_ms, now)),
         Column[host_pb2.Host]("PROBLEMS", lambda h: str(len(h.problems) or ""), right=True),
         Column[host_pb2.Host]("AGENT", lambda h: h.agent_version, wide=True),
         Column[host_pb2.Host]("DOCKER", lambda h: h.docker or "none", wide=True),
@@ -77,6 +79,11 @@ def list_(choices: Choices) -> None:
 
 def _labels(item: host_pb2.Host) -> str:
     return ",".join(f"{k}={v}" for k, v in sorted(item.labels.items()))
+
+
+def _ready(item: host_pb2.Host) -> str:
+    text = f"{item.attachments_ready}/{item.attachments}"
+    return text if item.connected else f"was {text}"
 
 
 @host.command()
@@ -126,9 +133,9 @@ def _details(item: host_pb2.Host) -> Sequence[tuple[str, str]]:
         ("agent", item.agent_version),
         ("kernel", item.kernel),
         ("Docker", item.docker or "does not answer"),
-        ("attachments", f"{item.attachments_ready} ready of {item.attachments}"),
+        ("attachments", f"{_ready(item).replace('/', ' ready of ')}"),
         ("session with", item.replica if item.connected else ""),
-        ("last seen", moment(item.observed_ms) or "never"),
+        ("last change", moment(item.observed_ms) or "it has not reported yet"),
         ("registered", moment(item.registered_ms)),
     )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
+import re
 import signal
 import sys
 from typing import Final
@@ -30,6 +32,9 @@ _ROOMS: Final = {
     "uplink": ("uplinks", "Set and show what the switches carry."),
     "who": ("addresses", "Tell who holds an address or MAC, or what a container holds."),
 }
+
+
+_NO_COMMAND: Final = re.compile(r"No such command '([^']*)'")
 
 
 class _LazyGroup(click.Group):
@@ -83,7 +88,13 @@ def cli() -> None:
 def _usage(error: click.ClickException) -> TrunklineError:
     ctx = getattr(error, "ctx", None)
     remedy = f"{ctx.command_path} --help" if ctx else "trunkline --help"
-    return TrunklineError(Reason.INVALID_ARGUMENT, error.format_message(), remedy)
+    message = error.format_message()
+    mistyped = _NO_COMMAND.match(message)
+    if mistyped and ctx and isinstance(ctx.command, click.Group):
+        near = difflib.get_close_matches(mistyped[1], ctx.command.list_commands(ctx), n=1)
+        remedy = f"did you mean `{ctx.command_path} {near[0]}`? {remedy} lists all" if near else f"{remedy} lists all"
+        message = f"{ctx.command_path} has no command {mistyped[1]!r}"
+    return TrunklineError(Reason.INVALID_ARGUMENT, message, remedy)
 
 
 def _unexpected(error: Exception) -> int:

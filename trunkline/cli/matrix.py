@@ -32,9 +32,7 @@ LEGEND: Final = {
 }
 """What the symbols mean; any other cell is a round-trip time."""
 
-READING: Final = (
-    "rows send, columns receive; a number is the round trip of a unicast in ms, the other agent's part included"
-)
+READING: Final = "rows send, columns receive; a number is the unicast round trip in ms, incl. the peer's agent"
 
 _BAD: Final = (SILENT, CONFLICT)
 

@@ -28,8 +28,14 @@ def _vlan(network: Network) -> str:
 
 
 def _ready(network: Network) -> str:
-    ready = sum(h.phase.upper() == "READY" for h in network.hosts)
+    ready = sum(h.phase.upper() == "READY" and h.connected for h in network.hosts)
     return f"{ready}/{len(network.hosts)}"
+
+
+def _state(network: Network) -> str:
+    word = enum_text(_PHASE, network.phase)
+    away = sum(not h.connected for h in network.hosts)
+    return f"{word}, {away} host{'' if away == 1 else 's'} away" if away else word
 
 
 def _use(network: Network) -> str:
@@ -51,7 +57,7 @@ _COLUMNS: Final = (
     Column[Network]("HOSTS", _ready, right=True),
     Column[Network]("USED", _use, right=True),
     Column[Network]("ATTACHED", lambda n: str(n.attachments), wide=True, right=True),
-    Column[Network]("STATE", lambda n: enum_text(_PHASE, n.phase)),
+    Column[Network]("STATE", _state),
 )
 
 
@@ -81,7 +87,7 @@ def _details(network: Network) -> Sequence[tuple[str, str]]:
     spec = network.spec
     return (
         ("network", spec.name),
-        ("state", enum_text(_PHASE, network.phase)),
+        ("state", _state(network)),
         ("uplink", spec.uplink or "default"),
         ("VLAN", _vlan(network) + (" (chosen by the controller)" if spec.vlan_auto else "")),
         ("mode", enum_text(_MODE, spec.mode)),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trunkline.cli import words
-from trunkline.cli.choices import Choices, pass_choices, shared
+from trunkline.cli.choices import Choices, pass_choices, shared, waiting
 from trunkline.cli.named import complete_hosts, network_argument
 from trunkline.ids import check_name
 
@@ -56,7 +56,7 @@ def network() -> None:
 @click.option("--rest", type=DURATION, help="How long an address rests after use.  [default: 5m]")
 @click.option("--hold", type=DURATION, help="How long it is kept for its last owner.  [default: 24h]")
 @click.option("--overlap", is_flag=True, help="Prefixes may overlap those of other networks made with it.")
-@shared
+@waiting
 @pass_choices
 def create(choices: Choices, /, **asked: Any) -> int | None:
     """Create a network on all hosts, or on those selected.
@@ -129,7 +129,7 @@ def show(choices: Choices, name: str) -> None:
 @click.option("--rest", type=DURATION, help="How long an address rests after use.")
 @click.option("--hold", type=DURATION, help="How long it is kept for its last owner.")
 @click.option("--mtu", metavar="BYTES", type=click.IntRange(0, 65_535), help="MTU, while nothing is attached.")
-@shared
+@waiting
 @pass_choices
 def update(choices: Choices, /, name: str, **asked: Any) -> int | None:
     """Change what can be changed while a network lives; all or nothing.
@@ -151,7 +151,7 @@ def update(choices: Choices, /, name: str, **asked: Any) -> int | None:
 
 @network.command()
 @network_argument()
-@shared
+@waiting
 @pass_choices
 def delete(choices: Choices, name: str) -> int | None:
     """Delete a network, once no address on it is in use.

@@ -61,7 +61,7 @@ def console(stream: TextIO, no_color: bool) -> Console:
 
 def state(text: str) -> Text:
     """A word in the colour of what it means; the word alone says it as well."""
-    return Text(text, style=_STYLES.get(text.split(" ")[0].lower(), ""))
+    return Text(text, style=_STYLES.get(text.split(" ")[0].rstrip(",").lower(), ""))
 
 
 def grid(titles: Sequence[tuple[str, bool]], rows: Sequence[Sequence[str]]) -> Table:

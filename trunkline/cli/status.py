@@ -41,7 +41,7 @@ def status(choices: Choices) -> None:
     if found.problems:
         rows = [[p.reason, f"{p.kind} {p.object}", p.message] for p in found.problems]
         screen.print(grid([("PROBLEM", False), ("OBJECT", False), ("WHAT AND WHAT NEXT", False)], rows))
-    elif found.attachments_ready < found.attachments:
+    elif found.attachments_ready + found.attachments_away < found.attachments:
         screen.print("Nothing is known to be wrong; not every attachment is ready yet: trunkline attachment list")
     else:
         screen.print("All is well.")
@@ -52,10 +52,15 @@ def _details(found: GetStatusResponse, endpoint: str) -> Sequence[tuple[str, str
         ("controller", f"{found.replica} at {endpoint}, version {found.version}"),
         ("hosts", f"{found.hosts_connected} connected of {found.hosts}"),
         ("networks", str(found.networks)),
-        ("attachments", f"{found.attachments_ready} ready of {found.attachments}"),
+        ("attachments", _attachments(found)),
         ("addresses", f"{found.addresses} held, resting or reserved"),
         ("history", f"{found.epoch}, revision {found.revision}"),
     )
+
+
+def _attachments(found: GetStatusResponse) -> str:
+    text = f"{found.attachments_ready} ready of {found.attachments}"
+    return f"{text}, {found.attachments_away} on hosts that are away" if found.attachments_away else text
 
 
 def _store(found: GetStatusResponse) -> list[list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Final
 
 import click
@@ -58,7 +59,10 @@ def _plain(found: Reason) -> dict[str, object]:
 def _reason(code: str) -> Reason:
     found = Reason.__members__.get(code.upper().replace("-", "_"))
     if found is None:
-        raise Refusal(Reason.INVALID_ARGUMENT, f"{code!r} is not a reason code", "trunkline reason lists them")
+        near = [name for name in Reason.__members__ if code.upper() in name][:1]
+        near = near or difflib.get_close_matches(code.upper(), Reason.__members__, n=1)
+        remedy = f"did you mean {near[0]}? trunkline reason lists all" if near else "trunkline reason lists them"
+        raise Refusal(Reason.INVALID_ARGUMENT, f"{code!r} is not a reason code", remedy)
     return found
 
 

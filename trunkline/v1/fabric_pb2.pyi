@@ -400,6 +400,7 @@ class GetStatusResponse(_message.Message):
     ATTACHMENTS_READY_FIELD_NUMBER: _builtins.int
     ADDRESSES_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
+    ATTACHMENTS_AWAY_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of the controller."""
     replica: _builtins.str
@@ -417,9 +418,11 @@ class GetStatusResponse(_message.Message):
     attachments: _builtins.int
     """Attachments known."""
     attachments_ready: _builtins.int
-    """Attachments whose interface was observed to be as wanted."""
+    """Attachments whose interface was observed to be as wanted, on hosts with a live session."""
     addresses: _builtins.int
     """Addresses held, resting or reserved."""
+    attachments_away: _builtins.int
+    """Attachments on hosts without a live session: nobody sees how they are now."""
     @_builtins.property
     def store(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoreMember]:
         """The store's members."""
@@ -443,10 +446,11 @@ class GetStatusResponse(_message.Message):
         attachments_ready: _builtins.int = ...,
         addresses: _builtins.int = ...,
         problems: _abc.Iterable[Global___Problem] | None = ...,
+        attachments_away: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "attachments", b"attachments", "attachments_ready", b"attachments_ready", "epoch", b"epoch", "hosts", b"hosts", "hosts_connected", b"hosts_connected", "networks", b"networks", "problems", b"problems", "replica", b"replica", "revision", b"revision", "store", b"store", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "attachments", b"attachments", "attachments_away", b"attachments_away", "attachments_ready", b"attachments_ready", "epoch", b"epoch", "hosts", b"hosts", "hosts_connected", b"hosts_connected", "networks", b"networks", "problems", b"problems", "replica", b"replica", "revision", b"revision", "store", b"store", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
