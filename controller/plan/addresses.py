@@ -199,7 +199,7 @@ def requested(
     _check_usable(network, limits, address)
     key = keys.address(network, address)
     if key in snapshot.broken:
-        raise codec.corrupt(key, snapshot.broken[key])
+        raise codec.known_corrupt(key, snapshot.broken[key])
     stored = snapshot.addresses.get(network, {}).get(address)
     if stored is None:
         return Choice(address, Absent(key))

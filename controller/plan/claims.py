@@ -22,7 +22,7 @@ def check_overlap(snapshot: Snapshot, asked: NetworkRecord) -> None:
         return
     for key in snapshot.broken:
         if key.startswith(keys.NETWORKS):
-            raise codec.corrupt(key, f"{snapshot.broken[key]}; its prefixes may overlap the new ones")
+            raise codec.known_corrupt(key, f"{snapshot.broken[key]}; its prefixes may overlap the new ones")
     for name in sorted(snapshot.networks):
         other = snapshot.networks[name].value
         if asked.overlap and other.overlap:

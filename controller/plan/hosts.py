@@ -213,7 +213,7 @@ def _check_readable(snapshot: Snapshot, name: str) -> None:
     prefix = keys.attachments(name)
     for key in snapshot.broken:
         if key.startswith(prefix):
-            raise codec.corrupt(key, snapshot.broken[key])
+            raise codec.known_corrupt(key, snapshot.broken[key])
 
 
 def _removals(

@@ -15,7 +15,7 @@ def readable(snapshot: Snapshot, *wanted: str) -> None:
     """Raise STORE_CORRUPT for a key that exists and cannot be read."""
     for key in wanted:
         if key in snapshot.broken:
-            raise codec.corrupt(key, snapshot.broken[key])
+            raise codec.known_corrupt(key, snapshot.broken[key])
 
 
 def open_host(snapshot: Snapshot, name: str) -> Stored[HostRecord]:

@@ -94,9 +94,14 @@ _LEAD = b'{"v":%d,' % keys.SCHEMA
 
 def corrupt(key: str, why: str) -> TrunklineError:
     """The error for a value that cannot be read."""
+    return known_corrupt(key, f"the value of {key!r} in the store cannot be read: {why}")
+
+
+def known_corrupt(key: str, told: str) -> TrunklineError:
+    """The error for a value that was found unreadable before, which `told` says."""
     return TrunklineError(
         Reason.STORE_CORRUPT,
-        f"the value of {key!r} in the store cannot be read: {why}",
+        told,
         "look at it with etcdctl; restore the key from a backup, or delete it if it is not Trunkline's",
         key=key,
     )
