@@ -15,7 +15,7 @@ from trunkline import log
 from trunkline.agent.v1 import session_pb2
 from trunkline.errors import Reason, TrunklineError
 from trunkline.model import Desired, HostNetwork, Target
-from trunkline.wire import desired_to_pb, network_to_pb, target_to_pb
+from trunkline.wire import DesiredCoder, network_to_pb, target_to_pb
 
 PACE = 0.02
 """Seconds between two desired states of one host: changes that come closer together are sent as one."""
@@ -26,6 +26,9 @@ LATEST = 1.0
 SHARE = 0.05
 """Part of the loop's time that repeated pushes may take together, so that hosts with thousands of attachments do
 not slow down requests. The first push to a host after a quiet second is never put off."""
+
+REMEMBER = 5.0
+"""Seconds after a push for which its parts are kept for the next; a host at rest keeps none of this memory."""
 
 _log = log.get("fleet")
 
@@ -39,6 +42,7 @@ class TargetAnswer:
     reason: str
     message: str
     name: str
+    remedy: str = ""
 
 
 class Budget:
@@ -64,13 +68,24 @@ class Budget:
 
 
 class Session:
-    """One host's stream. `number` is the revision that wrote its record; `build` makes the host's desired state."""
+    """One host's stream. `number` is the revision that wrote its record; `build` makes the host's desired state, and
+    `forget` is called when it need not keep for the next one what it made this one from."""
 
-    def __init__(self, host: str, number: int, build: Callable[[], Desired], budget: Budget) -> None:
+    def __init__(
+        self,
+        host: str,
+        number: int,
+        build: Callable[[], Desired],
+        budget: Budget,
+        forget: Callable[[], None] = lambda: None,
+    ) -> None:
         self.host = host
         self.number = number
         self._build = build
         self._budget = budget
+        self._forget = forget
+        self._coder = DesiredCoder()
+        self._remembers = False
         self._pushed = float("-inf")
         self._stale = True
         self._wake = asyncio.Event()
@@ -110,13 +125,23 @@ class Session:
             if self._questions:
                 yield self._questions.pop(next(iter(self._questions)))
                 continue
-            wait = self._put_off() if self._stale else None
-            if wait is not None and wait <= 0:
-                if (message := self._push()) is not None:
-                    yield message
-            else:
+            if not self._stale:
+                await self._woken(self._rest())
+            elif (wait := self._put_off()) > 0:
                 await self._woken(wait)
+            elif (message := self._push()) is not None:
+                yield message
         raise self._ended
+
+    def _rest(self) -> float | None:
+        """Seconds until what the last push was made from is forgotten; None when nothing is kept of it."""
+        left = self._pushed + REMEMBER - asyncio.get_running_loop().time()
+        if left > 0 and self._remembers:
+            return left
+        self._remembers = False
+        self._coder.forget()
+        self._forget()
+        return None
 
     def _put_off(self) -> float:
         """Seconds until the next push is due."""
@@ -135,8 +160,11 @@ class Session:
 
     def _state(self) -> session_pb2.ConnectResponse | None:
         """The desired state; None while it cannot be told, and the host then keeps what it has."""
+        self._remembers = True
         try:
-            return session_pb2.ConnectResponse(desired=desired_to_pb(self._build()))
+            message = session_pb2.ConnectResponse()
+            self._coder.write(self._build(), message.desired)
+            return message
         except TrunklineError as error:
             _log.warning("no desired state", host=self.host, reason=error.reason.name, problem=error.message)
             return None
@@ -199,7 +227,7 @@ class Session:
         """An answer about a target came; one that nobody waits for any more is dropped."""
         future = self._inspections.get(report.id)
         if future is not None and not future.done():
-            future.set_result(TargetAnswer(report.reason, report.message, report.name))
+            future.set_result(TargetAnswer(report.reason, report.message, report.name, report.remedy))
 
     def reported(self, report: session_pb2.ProbeReport) -> None:
         """A part of a check came; one that nobody waits for any more is dropped."""

@@ -45,7 +45,33 @@ def unreadable(snapshot: Snapshot, host: str) -> str:
     return ""
 
 
-def desired(snapshot: Snapshot, host: str) -> Desired:
+class Made:
+    """Attachments of one host as they were last told, to be told as the same objects while nothing they were made
+    from has changed: of thousands mostly a few are new."""
+
+    __slots__ = ("_made",)
+
+    def __init__(self) -> None:
+        self._made: dict[str, tuple[AttachmentRecord, NetworkRecord, HostAttachment]] = {}
+
+    def forget(self) -> None:
+        """Keep none."""
+        self._made = {}
+
+    def limit(self, count: int) -> None:
+        """Keep none if most of them are of attachments that are gone."""
+        if len(self._made) > 2 * count:
+            self.forget()
+
+    def attachment(self, record: AttachmentRecord, network: NetworkRecord) -> HostAttachment:
+        """An attachment as its host must have it."""
+        known = self._made.get(record.name)
+        if known is None or known[0] is not record or known[1] is not network:
+            known = self._made[record.name] = (record, network, _attachment(record, network))
+        return known[2]
+
+
+def desired(snapshot: Snapshot, host: str, made: Made | None = None) -> Desired:
     """The whole desired state of a host, sorted by name. Networks being deleted and attachments being detached are
     left out; so is everything for a host that is unknown or being forgotten. A network that no longer selects the
     host stays while an attachment on the host needs it.
@@ -63,23 +89,22 @@ def desired(snapshot: Snapshot, host: str) -> Desired:
         )
     if stored is None or stored.value.forgetting:
         return Desired(snapshot.epoch, snapshot.revision)
+    live = {name: kept.value for name, kept in sorted(snapshot.networks.items(), key=_name) if not kept.value.deleting}
+    here = snapshot.attachments.get(host, {})
+    made = made or Made()
+    made.limit(len(here))
     attachments = [
-        _attachment(record, snapshot.networks[record.network].value)
-        for record in (kept.value for _, kept in sorted(snapshot.attachments.get(host, {}).items(), key=_name))
-        if not record.detaching and _live(snapshot, record.network)
+        made.attachment(record, live[record.network])
+        for record in (kept.value for _, kept in sorted(here.items(), key=_name))
+        if not record.detaching and record.network in live
     ]
     needed = {attachment.network for attachment in attachments}
     networks = [
-        host_network(kept.value, stored.value)
-        for name, kept in sorted(snapshot.networks.items(), key=_name)
-        if not kept.value.deleting and (name in needed or selected(stored.value, kept.value))
+        host_network(network, stored.value)
+        for name, network in live.items()
+        if name in needed or selected(stored.value, network)
     ]
     return Desired(snapshot.epoch, snapshot.revision, tuple(networks), tuple(attachments))
-
-
-def _live(snapshot: Snapshot, network: str) -> bool:
-    stored = snapshot.networks.get(network)
-    return stored is not None and not stored.value.deleting
 
 
 def host_network(network: NetworkRecord, host: HostRecord) -> HostNetwork:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from controller.fleet import Fleet, Session
-from controller.plan.desired import desired
+from controller.plan.desired import Made, desired
 from controller.plan.hosts import register
 from controller.reconcile.commit import Committer, Planned
 from controller.reconcile.follower import Follower
@@ -187,7 +187,8 @@ class Replica:
         warnings, number = await commit(lambda snapshot: self._plan_session(snapshot, facts))
         await self.follower.reached(number)
         host = facts.host
-        session = Session(host, number, lambda: desired(self.snapshot, host), self.fleet.budget)
+        made = Made()
+        session = Session(host, number, lambda: desired(self.snapshot, host, made), self.fleet.budget, made.forget)
         settling = Settling(session, self.store, self.follower, self.releaser, self.clock)
         self.fleet.open(session)
         if self.fleet.get(host) is session:

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from controller.plan.addresses import Cursors
 from controller.plan.attachments import attach, detach, finish_detach, lease_seconds
 from controller.plan.deletion import delete_network, finish_delete
-from controller.plan.desired import desired
+from controller.plan.desired import Made, desired
 from controller.plan.hosts import drain, forget, forget_seconds, register
 from controller.plan.invariants import violations
 from controller.plan.networks import create_network, update_network
@@ -72,6 +72,7 @@ class Agent:
     """Attachments that were told of and whose container was not there."""
     destroyed: set[str] = field(default_factory=set)
     """Containers that do not exist, whatever the operator may think."""
+    made: Made = field(default_factory=Made)
 
 
 @dataclass
@@ -321,7 +322,8 @@ class Fabric(RuleBasedStateMachine):
         snapshot = self.replicas[agent.replica].snapshot
         if not agent.session or snapshot.revision < max(agent.session, agent.revision):
             return
-        told = desired(snapshot, host)
+        told = desired(snapshot, host, agent.made)
+        assert told == desired(snapshot, host), "what was made before stands for what it would be made as now"
         agent.revision = told.revision
         here = [a for a in told.attachments if a.target.value not in agent.destroyed]
         attachments = {a.name: (a.network, a.addresses) for a in here}

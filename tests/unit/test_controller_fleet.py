@@ -54,6 +54,21 @@ async def test_the_latest_state_once(fleet: Fleet) -> None:
         await waiting
 
 
+async def test_a_host_at_rest_keeps_nothing_of_its_state(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("controller.fleet.REMEMBER", 0.2)
+    forgotten = asyncio.Event()
+    one = Session("docker1", 1, lambda: Desired("e", 1), fleet.budget, forgotten.set)
+    stream = one.outgoing()
+    await anext(stream)
+    one.poke()
+    await anext(stream)
+    assert not forgotten.is_set(), "while states follow each other their parts are kept"
+    waiting = asyncio.ensure_future(anext(stream))
+    await asyncio.wait_for(forgotten.wait(), 5)
+    assert not waiting.done()
+    waiting.cancel()
+
+
 async def test_state_that_cannot_be_told_is_left_out(fleet: Fleet) -> None:
     def corrupt() -> Desired:
         raise TrunklineError(Reason.STORE_CORRUPT, "unreadable", "restore it")

@@ -13,6 +13,7 @@ from trunkline.agent.v1 import session_pb2
 from trunkline.errors import Reason, Refusal
 from trunkline.model import (
     Desired,
+    HostAttachment,
     HostFacts,
     HostUplink,
     Mode,
@@ -51,6 +52,25 @@ def values(kind: type, **given_fields: st.SearchStrategy[object]) -> st.SearchSt
 def test_desired_round_trip(value: Desired) -> None:
     pb = wire.desired_to_pb(value)
     assert wire.desired_from_pb(type(pb).FromString(pb.SerializeToString())) == value
+
+
+@given(st.lists(values(Desired), max_size=4))
+def test_desired_coded_again_and_again(states: list[Desired]) -> None:
+    coder = wire.DesiredCoder()
+    for value in [*states, *states[::-1]]:
+        message = session_pb2.ConnectResponse()
+        coder.write(value, message.desired)
+        assert message.WhichOneof("message") == "desired", "an empty state is a state"
+        assert message.desired == wire.desired_to_pb(value)
+
+
+def test_a_changed_attachment_is_coded_anew() -> None:
+    coder = wire.DesiredCoder()
+    target = Target(TargetKind.CONTAINER, "web")
+    for mac in ("02:00:00:00:00:01", "02:00:00:00:00:02"):
+        message = session_pb2.DesiredState()
+        coder.write(Desired("e", 1, (), (HostAttachment("web", "blue", target, mac),)), message)
+        assert [a.mac for a in message.attachments] == [mac]
 
 
 def _desired_strategies() -> None:

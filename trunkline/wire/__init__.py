@@ -5,6 +5,7 @@ Refusal INVALID_ARGUMENT for a message that names nothing, never anything else.
 """
 
 from trunkline.wire.session import (
+    DesiredCoder,
     attachment_from_pb,
     attachment_to_pb,
     desired_from_pb,
@@ -32,6 +33,7 @@ from trunkline.wire.values import (
 )
 
 __all__ = [
+    "DesiredCoder",
     "attachment_from_pb",
     "attachment_to_pb",
     "desired_from_pb",

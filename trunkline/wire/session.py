@@ -99,6 +99,35 @@ def desired_to_pb(desired: Desired) -> session_pb2.DesiredState:
     )
 
 
+class DesiredCoder:
+    """Writes one host's desired states, again and again: an attachment that is the very object it was the last time
+    is not coded anew. Messages that follow each other as bytes are merged, repeated fields one after the other
+    (Protocol Buffers, "Encoding", last one wins), so coded attachments are joined as they are."""
+
+    def __init__(self) -> None:
+        self._coded: dict[str, tuple[HostAttachment, bytes]] = {}
+
+    def forget(self) -> None:
+        """Keep nothing of what was coded."""
+        self._coded = {}
+
+    def write(self, desired: Desired, into: session_pb2.DesiredState) -> None:
+        """Fill an empty message with what `desired_to_pb` would make."""
+        into.epoch, into.revision = desired.epoch, desired.revision
+        into.networks.extend(network_to_pb(n) for n in desired.networks)
+        coded = self._coded
+        if len(coded) > 2 * len(desired.attachments):
+            coded.clear()
+        parts = []
+        for attachment in desired.attachments:
+            known = coded.get(attachment.name)
+            if known is None or known[0] is not attachment:
+                part = session_pb2.DesiredState(attachments=[attachment_to_pb(attachment)]).SerializeToString()
+                coded[attachment.name] = known = (attachment, part)
+            parts.append(known[1])
+        into.MergeFromString(b"".join(parts))
+
+
 def desired_from_pb(pb: session_pb2.DesiredState) -> Desired:
     """The whole desired state of a host. Refused as a whole when any part is: half of it must not be applied."""
     return Desired(
