@@ -44,7 +44,9 @@ class Answers:
         try:
             name = await self._inspect(question)
         except TrunklineError as error:
-            return session_pb2.TargetReport(id=question.id, reason=error.reason.name, message=error.text)
+            return session_pb2.TargetReport(
+                id=question.id, reason=error.reason.name, message=error.message, remedy=error.remedy
+            )
         except Exception as error:
             self._log.error("inspection failed", exc_info=error)
             message = "the agent failed to look at the target; its log has the traceback"

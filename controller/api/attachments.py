@@ -97,7 +97,7 @@ class AttachmentApi(attachment_pb2_grpc.AttachmentServiceServicer):
             return [f"{wanted.target} was not checked: {error.text}"]
         if answer.reason:
             reason = Reason.__members__.get(answer.reason, Reason.INTERNAL)
-            remedy = f"mend that on host {wanted.host} and attach again"
+            remedy = answer.remedy or f"mend that on host {wanted.host} and attach again"
             raise Refusal(reason, answer.message, remedy, host=wanted.host, target=str(wanted.target))
         return []
 

@@ -36,8 +36,8 @@ class FabricApi(fabric_pb2_grpc.FabricServiceServicer):
         if request.protocol not in (0, PROTOCOL):
             raise Refusal(
                 Reason.PROTOCOL_VERSION,
-                f"the client speaks protocol {request.protocol}, controller {self._replica.name} {PROTOCOL}",
-                "install the same release on both",
+                f"controller {self._replica.name} speaks protocol {PROTOCOL}, the client {request.protocol}",
+                "install the same release of Trunkline on both",
             )
         return fabric_pb2.PingResponse(version=self._version, protocol=PROTOCOL, replica=self._replica.name)
 

@@ -222,7 +222,7 @@ def _check_usable(network: str, limits: Pool, address: IPAddress) -> None:
             **facts,
         )
     if value == limits.gateway:
-        what, remedy = "is the gateway", "choose another address"
+        what, remedy = "is its gateway", "choose another address"
     elif limits.is_excluded(value):
         what, remedy = (
             "is excluded",
@@ -230,7 +230,7 @@ def _check_usable(network: str, limits: Pool, address: IPAddress) -> None:
         )
     else:
         return
-    raise Refusal(Reason.ADDRESS_RESERVED, f"address {address} {what} of network {network}", remedy, **facts)
+    raise Refusal(Reason.ADDRESS_RESERVED, f"address {address} of network {network} {what}", remedy, **facts)
 
 
 def _held(network: str, address: IPAddress, record: AddressRecord, now_ms: int) -> Refusal:

@@ -248,9 +248,7 @@ def _existing(snapshot: Snapshot, request: AttachmentRequest, record: Attachment
         ("--ra", record.accept_ra, request.accept_ra),
         ("owner", record.owner, request.owner),
     )
-    differs = [
-        f"{what} is {have or 'not set'}, asked for {want or 'none'}" for what, have, want in asked if have != want
-    ]
+    differs = [f"{what} {have or 'not set'}, asked for {want or 'none'}" for what, have, want in asked if have != want]
     if differs:
         raise Refusal(
             Reason.ATTACHMENT_EXISTS,

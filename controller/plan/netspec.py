@@ -120,4 +120,4 @@ def differences(have: NetworkRecord, asked: NetworkRecord) -> list[str]:
         ("rest", have.rest_seconds, asked.rest_seconds),
         ("hold", have.hold_seconds, asked.hold_seconds),
     ]
-    return [f"{what} is {old or 'not set'}, asked for {new or 'none'}" for what, old, new in pairs if old != new]
+    return [f"{what} {old or 'not set'}, asked for {new or 'none'}" for what, old, new in pairs if old != new]

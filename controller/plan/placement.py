@@ -78,7 +78,7 @@ def check_place(snapshot: Snapshot, host: HostRecord, network: NetworkRecord) ->
         raise Refusal(
             Reason.UPLINK_NOT_ON_HOST,
             f"host {host.name} has no uplink {network.uplink!r}, which network {network.name} is on (it has {have})",
-            f"map {network.uplink!r} to a device in the agent's config on {host.name}",
+            f'map it to a device in the agent\'s config on {host.name}: [uplinks.{network.uplink}] device = "…"',
             **facts,
         )
     if uplink.mtu and network.mtu > uplink.mtu:

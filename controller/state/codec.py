@@ -102,7 +102,8 @@ def known_corrupt(key: str, told: str) -> TrunklineError:
     return TrunklineError(
         Reason.STORE_CORRUPT,
         told,
-        "look at it with etcdctl; restore the key from a backup, or delete it if it is not Trunkline's",
+        f"look at it with `etcdctl get /trunkline/1/{key}` (or under your [store] prefix); restore the key from a"
+        " backup, or delete it if it is not Trunkline's",
         key=key,
     )
 

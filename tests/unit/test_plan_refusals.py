@@ -167,9 +167,9 @@ def test_plan_network_exists(room: Room) -> None:
         Reason.NETWORK_EXISTS,
         lambda: room.create(NetworkRequest("red", vlan=7, mtu=1400)),
         "network red",
-        "VLAN is auto",
+        "VLAN auto",
     )
-    assert "MTU is not set, asked for 1400" in error.text
+    assert "MTU not set, asked for 1400" in error.text
     assert "prefixes is 20.0.0.0/29" in error.text
 
 
@@ -297,7 +297,7 @@ def test_plan_attach_exists(room: Room) -> None:
     room.attach("h1", "red", "web")
     error = refused(Reason.ATTACHMENT_EXISTS, attach(room, ifname="eth9"), "web/red", "h1", "asked for eth9", "--name")
     assert "target" not in error.message
-    refused(Reason.ATTACHMENT_EXISTS, attach(room, addresses=("20.0.0.5",)), "addresses is not set, asked for 20.0.0.5")
+    refused(Reason.ATTACHMENT_EXISTS, attach(room, addresses=("20.0.0.5",)), "addresses not set, asked for 20.0.0.5")
 
 
 def test_plan_attach_detaching(room: Room) -> None:

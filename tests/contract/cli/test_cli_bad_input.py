@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from contract.cli.conftest import Cli, Told, command, contents, refused
+from contract.cli.terminal import Cli, Told, command, contents, refused
 from contract.controller.rig import READY, SECONDS, Rig, running
 
 from controller.state import codec, keys

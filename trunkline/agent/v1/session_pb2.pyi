@@ -648,14 +648,17 @@ class TargetReport(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
+    REMEDY_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Id of the question."""
     reason: _builtins.str
     """Reason code; empty when the target can be attached."""
     message: _builtins.str
-    """What was seen, and what to do next."""
+    """What was seen; from an agent that sends no `remedy`, also what to do next."""
     name: _builtins.str
     """Name the target is known by, such as the container's name for an id."""
+    remedy: _builtins.str
+    """What to do next."""
     def __init__(
         self,
         *,
@@ -663,10 +666,11 @@ class TargetReport(_message.Message):
         reason: _builtins.str = ...,
         message: _builtins.str = ...,
         name: _builtins.str = ...,
+        remedy: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "message", b"message", "name", b"name", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "message", b"message", "name", b"name", "reason", b"reason", "remedy", b"remedy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
