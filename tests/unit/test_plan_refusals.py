@@ -170,7 +170,7 @@ def test_plan_network_exists(room: Room) -> None:
         "VLAN auto",
     )
     assert "MTU not set, asked for 1400" in error.text
-    assert "prefixes is 20.0.0.0/29" in error.text
+    assert "prefixes 20.0.0.0/29" in error.text
 
 
 def test_plan_network_beside_an_unreadable_one(room: Room) -> None:
