@@ -69,8 +69,10 @@ class Links(Protocol):
         empty alias, only one that still has a temporary name: an agent was killed before it could mark it."""
         ...
 
-    def events(self) -> AsyncIterator[None]:
-        """Wakes whenever links of the host's namespace may have changed; says only *look*, never what."""
+    def events(self) -> AsyncIterator[frozenset[str]]:
+        """Wakes whenever links or addresses may have changed, on the host or in a namespace where interfaces of ours
+        were seen or made since somebody listens; says only *look*, never what. Where to look: identities of such
+        namespaces; none of them when it was on the host, or cannot be told. What it misses, the tick finds."""
         ...
 
     async def close(self) -> None:

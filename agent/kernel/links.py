@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
-from agent.kernel import events, host, messages, namespaces, reading, uapi
+from agent.kernel import events, hearing, host, messages, namespaces, reading, uapi
 from agent.kernel.channel import Channel
 from agent.kernel.errors import Failure, Step, refused
+from agent.kernel.hearing import Hearing
 from agent.kernel.host import Home
 from agent.kernel.macvlans import Batch
 from agent.kernel.namespaces import Entrance
@@ -39,6 +40,7 @@ class KernelLinks:
         self._host = namespaces.describe(host_netns or OWN_NAMESPACE)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="netlink")
         self._wakes: set[events.Wakes] = set()
+        self._hearing = Hearing()
         self._closed = False
 
     async def host_links(self) -> list[Link]:
@@ -49,8 +51,8 @@ class KernelLinks:
         """See `Links.interfaces`."""
         wanted = list(namespaces_)
 
-        def work(_: Channel, entrance: Entrance) -> list[list[Interface] | TrunklineError]:
-            return [_told(lambda one=one: _read(one, entrance.descriptor)) for one in wanted]  # type: ignore[misc]
+        def work(home: Channel, entrance: Entrance) -> list[list[Interface] | TrunklineError]:
+            return [_told(lambda one=one: self._read(home, entrance, one)) for one in wanted]  # type: ignore[misc]
 
         return await self._on_host(work)
 
@@ -94,10 +96,39 @@ class KernelLinks:
             results: dict[int, Interface | TrunklineError] = {}
             for namespace, positions in by_namespace.items():
                 specs = [wanted[position][1] for position in positions]
-                results.update(zip(positions, _make(home, entrance, namespace, specs), strict=True))
+                results.update(zip(positions, self._make(home, entrance, namespace, specs), strict=True))
             return [results[position] for position in range(len(wanted))]
 
         return await self._on_host(make)
+
+    def _make(
+        self, home: Channel, entrance: Entrance, namespace: Namespace, specs: Sequence[MacvlanSpec]
+    ) -> Sequence[Interface | TrunklineError]:
+        def work() -> list[Interface | TrunklineError]:
+            with namespaces.entrance(namespace) as inside:
+                if inside.namespace.identity == entrance.namespace.identity:
+                    raise TrunklineError(
+                        Reason.NETNS_IS_HOST,
+                        f"{namespace.path} is the host's own network namespace",
+                        "attach a container, or a namespace of its own",
+                    )
+                with inside.channel() as target:
+                    made = Batch(home, entrance.descriptor, target, inside, specs).run()
+                    self._hear(home, inside)
+                    return made
+
+        made = _told(work)
+        return [made] * len(specs) if isinstance(made, TrunklineError) else made
+
+    def _read(self, home: Channel, entrance: Entrance, namespace: Namespace) -> list[Interface]:
+        with namespaces.entrance(namespace) as inside, inside.channel() as channel:
+            found = reading.interfaces(channel, entrance.descriptor)
+            if hearing.concerns(found) and self._hear(home, inside):
+                return reading.interfaces(channel, entrance.descriptor)  # what happened before that was not heard
+            return found
+
+    def _hear(self, home: Channel, inside: Entrance) -> bool:
+        return bool(self._wakes) and self._hearing.include(home, inside)
 
     async def configure(self, namespace: Namespace, index: int, spec: MacvlanSpec) -> Interface:
         """See `Links.configure`."""
@@ -122,14 +153,14 @@ class KernelLinks:
 
         await self._in_thread(work)
 
-    async def events(self) -> AsyncIterator[None]:
+    async def events(self) -> AsyncIterator[frozenset[str]]:
         """See `Links.events`. The first wake comes as soon as changes are heard: what happened before was missed."""
-        wakes = events.Wakes(await self._in_thread(self._subscribe))
+        wakes = events.Wakes(await self._in_thread(self._subscribe), self._hearing)
         self._wakes.add(wakes)
         try:
-            yield
-            while await wakes.wait():
-                yield
+            yield frozenset()
+            while (places := await wakes.wait()) is not None:
+                yield places
         finally:
             self._wakes.discard(wakes)
             wakes.close()
@@ -203,26 +234,3 @@ def _told(work: Callable[[], T]) -> T | TrunklineError:
             return work()
     except TrunklineError as error:
         return error
-
-
-def _read(namespace: Namespace, host_descriptor: int) -> list[Interface]:
-    with namespaces.entrance(namespace) as inside, inside.channel() as channel:
-        return reading.interfaces(channel, host_descriptor)
-
-
-def _make(
-    home: Channel, entrance: Entrance, namespace: Namespace, specs: Sequence[MacvlanSpec]
-) -> Sequence[Interface | TrunklineError]:
-    def work() -> list[Interface | TrunklineError]:
-        with namespaces.entrance(namespace) as inside:
-            if inside.namespace.identity == entrance.namespace.identity:
-                raise TrunklineError(
-                    Reason.NETNS_IS_HOST,
-                    f"{namespace.path} is the host's own network namespace",
-                    "attach a container, or a namespace of its own",
-                )
-            with inside.channel() as target:
-                return Batch(home, entrance.descriptor, target, inside, specs).run()
-
-    made = _told(work)
-    return [made] * len(specs) if isinstance(made, TrunklineError) else made

@@ -141,6 +141,12 @@ def all_routes() -> Request:
     return Request(uapi.RTM_GETROUTE, uapi.NLM_F_DUMP, _ROUTE.pack(socket.AF_UNSPEC, 0, 0, 0, 0, 0, 0, 0, 0))
 
 
+def give_number(namespace: int) -> Request:
+    """Let the socket's namespace number the one behind a descriptor; EEXIST when it has a number."""
+    choose = attribute(uapi.NETNSA_NSID, b"\xff" * 4)
+    return Request(uapi.RTM_NEWNSID, 0, bytes(4) + choose + u32(uapi.NETNSA_FD, namespace))
+
+
 def number_of(namespace: int) -> Request:
     """The number (nsid) by which the socket's namespace knows the one behind a descriptor."""
     return Request(uapi.RTM_GETNSID, 0, bytes(4) + u32(uapi.NETNSA_FD, namespace))

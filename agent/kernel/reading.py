@@ -10,19 +10,24 @@ from agent.kernel.errors import Failure
 from agent.plan.state import Interface, Link
 
 
+def nsid(channel: Channel, descriptor: int) -> int:
+    """The number by which the channel's namespace knows another, -1 when it knows it not. Raises Failure."""
+    return dump.nsid(channel.get(messages.number_of(descriptor)))
+
+
 def host_nsid(channel: Channel, host: int) -> int:
     """The number by which the channel's namespace knows the host's (descriptor `host`), -1 when it knows it not.
 
     The kernel numbers a namespace when a link of it first refers to another one, so an unnumbered host is one that
     no link here sits on.
     """
-    return dump.nsid(channel.get(messages.number_of(host)))
+    return nsid(channel, host)
 
 
-def links(channel: Channel, nsid: int | None) -> list[dump.SeenLink]:
-    """All links of a namespace; `nsid` as in `dump.link`. The host's own come with its addresses. Raises Failure."""
-    seen = [dump.link(body, nsid) for body in channel.dump(messages.all_links())]
-    if nsid is not None:
+def links(channel: Channel, host_nsid: int | None) -> list[dump.SeenLink]:
+    """All links of a namespace; `host_nsid` as in `dump.link`. The host's come with its addresses. Raises Failure."""
+    seen = [dump.link(body, host_nsid) for body in channel.dump(messages.all_links())]
+    if host_nsid is not None:
         return seen
     addresses: dict[int, list[str]] = {}
     for body in channel.dump(messages.all_addresses()):
@@ -48,15 +53,14 @@ def routes(channel: Channel) -> list[dump.Default]:
 
 def interfaces(channel: Channel, host: int) -> list[Interface]:
     """All interfaces of a namespace with addresses and default gateways. Raises Failure."""
-    nsid = host_nsid(channel, host)
-    seen = links(channel, nsid)
+    seen = links(channel, host_nsid(channel, host))
     return dump.interfaces(seen, channel.dump(messages.all_addresses()), routes(channel))
 
 
-def link(channel: Channel, index: int = 0, name: str = "", nsid: int | None = None) -> Link | None:
+def link(channel: Channel, index: int = 0, name: str = "", host_nsid: int | None = None) -> Link | None:
     """One link by index or name; None when there is none. Raises Failure."""
     try:
-        return dump.link(channel.get(messages.get_link(index, name)), nsid).link
+        return dump.link(channel.get(messages.get_link(index, name)), host_nsid).link
     except Failure as failure:
         if failure.is_gone:
             return None

@@ -23,6 +23,7 @@ SOL_NETLINK: Final = 270
 NETLINK_CAP_ACK: Final = 10
 NETLINK_EXT_ACK: Final = 11
 NETLINK_GET_STRICT_CHK: Final = 12
+NETLINK_LISTEN_ALL_NSID: Final = 8
 SO_RCVBUFFORCE: Final = 33  # asm-generic/socket.h
 SO_RCVTIMEO: Final = 20
 
@@ -37,7 +38,9 @@ RTM_GETADDR: Final = 22
 RTM_NEWROUTE: Final = 24
 RTM_DELROUTE: Final = 25
 RTM_GETROUTE: Final = 26
-RTMGRP_LINK: Final = 1
+RTMGRP_LINK: Final = 0x1
+RTMGRP_IPV4_IFADDR: Final = 0x10
+RTMGRP_IPV6_IFADDR: Final = 0x100
 RT_TABLE_MAIN: Final = 254
 RTN_UNICAST: Final = 1
 RTPROT_STATIC: Final = 4
@@ -95,6 +98,7 @@ IFA_F_MANAGETEMPADDR: Final = 0x100
 DEVCONF_ACCEPT_RA: Final = 3
 
 # linux/net_namespace.h (message types in linux/rtnetlink.h)
+RTM_NEWNSID: Final = 88
 RTM_GETNSID: Final = 90
 NETNSA_NSID: Final = 1
 NETNSA_FD: Final = 3

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 from agent.apply import Applier, Quarantine
 from agent.loop.intake import Intake
@@ -22,6 +22,8 @@ from trunkline import log
 from trunkline.clock import Clock, SystemClock
 from trunkline.errors import Reason, TrunklineError
 from trunkline.model import Desired, Observation, Problem
+
+T = TypeVar("T")
 
 ROUNDS: Final = 6
 """Looks at the host in one convergence: uplink, sub-interface, interface, a deletion and a sweep each take one."""
@@ -69,6 +71,7 @@ class Loop:
         self._hurry = asyncio.Event()
         self._fresh = True
         self._eventful = True
+        self._stale: set[str] = set()
         self._reported: Observation | None = None
         self._observer = Observer(world.links, world.targets)
         self._applier = Applier(world.links, world.prober)
@@ -95,17 +98,18 @@ class Loop:
         self._hurry.set()
         self._wake.set()
 
-    def wake(self) -> None:
-        """Something on the host may have changed: look again, everywhere."""
-        self._eventful = True
+    def wake(self, places: Collection[str] = ()) -> None:
+        """Something on the host may have changed: look again, in these namespaces, or everywhere when none is named."""
+        self._stale.update(places)
+        self._eventful = self._eventful or not places
         self._wake.set()
 
     async def run(self) -> None:
         """Converge, report and wait, until cancelled. What was made stays."""
         world = self._world
         listeners = [
-            asyncio.create_task(self._listen("links", world.links.events)),
-            asyncio.create_task(self._listen("targets", world.targets.events)),
+            asyncio.create_task(self._listen("links", world.links.events, self.wake)),
+            asyncio.create_task(self._listen("targets", world.targets.events, lambda _: self.wake())),
         ]
         try:
             await self._forever()
@@ -116,11 +120,11 @@ class Loop:
             await self._quarantine.close()
             await self._applier.close()
 
-    async def _listen(self, name: str, events: Callable[[], AsyncIterator[None]]) -> None:
+    async def _listen(self, name: str, events: Callable[[], AsyncIterator[T]], wake: Callable[[T], None]) -> None:
         while True:
             try:
-                async for _ in events():
-                    self.wake()
+                async for what in events():
+                    wake(what)
             except TrunklineError as error:
                 self._log.warning("events cut", source=name, reason=error.reason.name, why=error.text)
             except Exception as error:
@@ -183,7 +187,7 @@ class Loop:
         look = Look.SWEEP if ticked else Look.PLACES if self._eventful or self._trouble else Look.CHANGES
         self._eventful = False
         done: set[Job] = set()
-        touched: set[str] = set()
+        touched, self._stale = self._stale, set()
         for _ in range(ROUNDS):
             # Read once, before the host is looked at: a state that comes meanwhile must not lend its right to remove
             # to the one that is compared here, above all not to the empty one before the first.

@@ -355,17 +355,17 @@ class FakeLinks:
             return
         self._delete(space, index, alias)
 
-    async def events(self) -> AsyncIterator[None]:
+    async def events(self) -> AsyncIterator[frozenset[str]]:
         self._enter("events")
         changed = asyncio.Event()
         self.kernel.changed.add(changed)
         try:
-            yield
+            yield frozenset()
             while not self._closed:
                 await changed.wait()
                 changed.clear()
                 if not self._closed:
-                    yield
+                    yield frozenset()
         finally:
             self.kernel.changed.discard(changed)
 
