@@ -97,7 +97,10 @@ class AttachmentApi(attachment_pb2_grpc.AttachmentServiceServicer):
             return [f"{wanted.target} was not checked: {error.text}"]
         if answer.reason:
             reason = Reason.__members__.get(answer.reason, Reason.INTERNAL)
-            remedy = answer.remedy or f"mend that on host {wanted.host} and attach again"
+            # What a host waits for by itself, once it is asked for, it is not asked for now: the request was refused.
+            remedy = "" if reason.retryable else answer.remedy
+            what = "start it" if reason is Reason.CONTAINER_NOT_RUNNING else "mend that"
+            remedy = remedy or f"{what} on host {wanted.host} and attach again"
             raise Refusal(reason, answer.message, remedy, host=wanted.host, target=str(wanted.target))
         return []
 

@@ -37,6 +37,8 @@ class FakeTargets:
             path = self.containers[target.value]
             if path is None:
                 return TrunklineError(Reason.CONTAINER_NOT_RUNNING, f"container {target.value} does not run")
+            if path == self.kernel.host.path:
+                return TrunklineError(Reason.CONTAINER_HOST_NETWORK, f"{target.value} uses the host's network")
         space = self.kernel.spaces.get(path or "")
         if space is None:
             return TrunklineError(Reason.NETNS_NOT_FOUND, f"{path} does not exist", "it is attached when it appears")
