@@ -69,6 +69,8 @@ def network_removed(network: network_pb2.Network) -> Stands:
             stands.append(HostStand(host.host, Stand.DONE, "clean"))
         elif not host.connected:
             stands.append(HostStand(host.host, Stand.AWAY, "out of reach", Reason.HOST_UNREACHABLE.name))
+        elif host.reason == Reason.SUBINTERFACE_IN_USE.name:  # other failures are those of making it
+            stands.append(HostStand(host.host, Stand.FAILED, "in use", host.reason, host.message))
         else:
             stands.append(HostStand(host.host, Stand.PENDING, "removing", host.reason, host.message))
     return tuple(stands)
