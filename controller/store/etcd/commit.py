@@ -35,7 +35,8 @@ HOLD: Final = 0.01
 """Seconds for which what is less than a whole batch waits at most for the batch that is under way."""
 
 GATHER: Final = 0.004
-"""Seconds for which a batch is gathered at most, after one that several callers shared."""
+"""Seconds for which a batch is gathered at most after an answer, while those who were answered may come back with
+their next. As many as were there before are not waited for any longer: one caller alone never waits."""
 
 _WHOLE: Final = MAX_OPS // 2
 """Waiting transactions that are taken for a whole batch: few write less than two keys."""
@@ -120,11 +121,9 @@ class Committer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._owning: asyncio.Task[None] | None = None
         self._pumping = False
-        self._shared = False
-        self._gathering = 0.0
-        self._gathered = 0
-        self._started = 0.0
-        self._held: asyncio.TimerHandle | None = None
+        self._crowd = 1
+        self._started = self._ended = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._trouble: TrunklineError | None = None
         self._stopped: TrunklineError | None = None
         self._loop = asyncio.get_running_loop()
@@ -178,8 +177,8 @@ class Committer:
             ticket.fail(error)
         self._waiting.clear()
         self._split.clear()
-        if self._held is not None:
-            self._held.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _pump_soon(self) -> None:
         # One turn of the loop lets requests that arrived together share a batch, at no cost to a lone one.
@@ -197,46 +196,34 @@ class Committer:
             if self._owning is None or self._owning.done():
                 self._owning = self._loop.create_task(self._own(), name="etcd-lanes")
             return
-        if self._still_gathering():
-            return
-        while self._lanes.idle and (self._waiting or self._split) and not self._held_back():
+        while self._lanes.idle and (self._waiting or self._split) and self._due():
             self._started = self._loop.time()
             batch, entries = self._next()
-            self._shared = len(entries) > 1
             if entries:
                 lane = self._lanes.idle.pop()
                 task = self._loop.create_task(self._run(lane, batch, entries))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
-    def _still_gathering(self) -> bool:
-        """Whether callers that share batches are still arriving: then another turn of the loop lets them in."""
-        if not self._shared or self._split or len(self._waiting) >= _WHOLE:
-            self._gathered = 0
-            return False
+    def _due(self) -> bool:
+        """Whether what waits is to be sent now; if not, a timer is set for when it is."""
+        if self._split or len(self._waiting) >= _WHOLE:
+            return True
         now = self._loop.time()
-        if not self._gathered:
-            self._gathering = now
-        elif len(self._waiting) == self._gathered or now - self._gathering > GATHER:
-            self._gathered = 0
-            return False
-        self._gathered = len(self._waiting)
-        self._pump_soon()
-        return True
-
-    def _held_back(self) -> bool:
-        """Whether what waits is to wait for the batch under way."""
-        if self._split or len(self._waiting) >= _WHOLE or not self._lanes.busy():
-            return False
-        left = self._started + HOLD - self._loop.time()
+        if self._lanes.busy():
+            left = self._started + HOLD - now
+        elif len(self._waiting) >= self._crowd:
+            return True
+        else:
+            left = self._ended + GATHER - now
         if left <= 0:
-            return False
-        if self._held is None:
-            self._held = self._loop.call_later(left, self._release)
-        return True
+            return True
+        if self._timer is None:
+            self._timer = self._loop.call_later(left, self._timed)
+        return False
 
-    def _release(self) -> None:
-        self._held = None
+    def _timed(self) -> None:
+        self._timer = None
         self._pump_soon()
 
     def _next(self) -> tuple[grouping.Batch, list[Pending]]:
@@ -291,6 +278,7 @@ class Committer:
         if verdict is not None:
             lane.known = verdict.revision
         self._lanes.idle.append(lane)
+        self._ended, self._crowd = self._loop.time(), len(entries) + len(self._waiting)
         self._answer(entries, verdict, error)
         self._pump_soon()
 
