@@ -188,7 +188,10 @@ def test_bad_input_is_refused_and_nothing_is_left(
         guest.ok(["docker", "run", "-d", "--network", "host", "--name", "hostnet", IMAGE, "sleep", "1000000"])
     before = fabric.ok("attachment", "list", "-o", "json").json(), fabric.ok("network", "list", "-o", "name").out
     answer = fabric.cli(*words)
-    assert reason in answer.err, answer
+    lines = [line.strip() for line in answer.err.splitlines()]
+    assert f"reason: {reason}" in lines, answer
+    assert any(line.startswith("error: ") for line in lines), answer
+    assert any(line.startswith("next: ") for line in lines), answer
     assert answer.status == status, answer
     after = fabric.ok("attachment", "list", "-o", "json").json(), fabric.ok("network", "list", "-o", "name").out
     assert json.dumps(before) == json.dumps(after)
