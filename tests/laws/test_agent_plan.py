@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from agent.apply import Applier
 from agent.loop import Look, Observer
-from agent.plan import diff, uplinks, verify
+from agent.plan import diff, networks, uplinks, verify
 from agent.plan.diff import Plan
 from agent.plan.state import HostConfig, Namespace, Observed, UplinkConfig
 from trunkline import naming
@@ -300,7 +300,7 @@ def test_a_subinterface_that_the_host_uses_is_left_as_it_is(host: Host, first: D
         for desired in (first, second, Desired("e", 99)):
             plan, observed = await host.converge(desired)
             assert {index: replace(here[index].link, up=True) for index in lent} == lent
-            unneeded = lent.keys() & {link.index for link in diff.networks.leftovers((), host.config, observed.links)}
+            unneeded = lent.keys() & {link.index for link in networks.leftovers((), host.config, observed.links)}
             if not desired.networks:
                 assert unneeded == lent.keys()
                 marks = {lent[index].alias: lent[index].name for index in lent}

@@ -4,9 +4,10 @@ every commit, and no two hosts ever have one address in their kernels."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 from fakes.applier import Applier
 from hypothesis import HealthCheck, given, settings
@@ -24,6 +25,7 @@ from controller.plan.requests import AttachmentRequest, NetworkRequest, NetworkU
 from controller.plan.settle import settle
 from controller.plan.uplinks import set_uplink
 from controller.state import codec, keys
+from controller.state.entry import Entry
 from controller.state.records import EpochRecord
 from controller.state.snapshot import Snapshot
 from controller.state.txn import Put, Txn
@@ -46,6 +48,8 @@ TARGETS = ("web", "db")
 CIDRS = ("20.0.0.0/29", "20.0.0.4/30", "20.0.1.0/29", "fd00::/125", "fd00:1::/126")
 REPLICAS = 3
 SESSION_LEASES = 1_000_000
+
+Entries = Mapping[str, Entry]
 
 replicas = st.integers(0, REPLICAS - 1)
 hosts = st.sampled_from(HOSTS)
@@ -126,7 +130,7 @@ class Fabric(RuleBasedStateMachine):
                     self.judge(op, before, pending)
             pending.committed(revision)
 
-    def judge(self, op: Put, before: dict, pending: Pending) -> None:
+    def judge(self, op: Put, before: Entries, pending: Pending) -> None:
         value = json.loads(op.value)
         if op.key.startswith(keys.ADDRESSES) and value["kind"] == "attachment" and op.key in before:
             old = json.loads(before[op.key].value)
@@ -140,7 +144,7 @@ class Fabric(RuleBasedStateMachine):
             assert self.store.entries[keys.session(host)].mod_revision == pending.session
             assert self.store.entries[keys.attachment(host, name)].mod_revision <= pending.observed
 
-    def judge_rest(self, key: str, value: dict, before: dict) -> None:
+    def judge_rest(self, key: str, value: dict[str, Any], before: Entries) -> None:
         """Held for an owner that may come back; not for one whose container was last seen to be destroyed."""
         old, network = json.loads(before[key].value), self.truth.networks[key.split("/")[1]].value
         seen = before.get(keys.attachment_status(old["host"], old["holder"]))
@@ -173,7 +177,7 @@ class Fabric(RuleBasedStateMachine):
     # What operators ask.
 
     @rule(replica=replicas, ranges=st.sampled_from((((100, 102),), ((100, 101), (300, 301)), ())), later=st.booleans())
-    def set_uplink(self, replica: int, ranges: tuple, later: bool) -> None:
+    def set_uplink(self, replica: int, ranges: tuple[tuple[int, int], ...], later: bool) -> None:
         self.plan(lambda s: set_uplink(s, "default", ranges).txn, replica, later)
 
     @rule(
@@ -187,7 +191,18 @@ class Fabric(RuleBasedStateMachine):
         selector=st.sampled_from(((), ("h[12]",))),
         later=st.booleans(),
     )
-    def create(self, replica, name, vlan, cidrs, overlap, rest, hold, selector, later) -> None:
+    def create(
+        self,
+        replica: int,
+        name: str,
+        vlan: int | None,
+        cidrs: Sequence[str],
+        overlap: bool,
+        rest: int,
+        hold: int,
+        selector: tuple[str, ...],
+        later: bool,
+    ) -> None:
         request = NetworkRequest(
             name,
             vlan=vlan,
@@ -237,7 +252,19 @@ class Fabric(RuleBasedStateMachine):
         draw=st.integers(0, 2**64 - 1),
         later=st.booleans(),
     )
-    def attach(self, replica, host, network, container, static, no_ip, mac, owner, draw, later) -> None:
+    def attach(
+        self,
+        replica: int,
+        host: str,
+        network: str,
+        container: str,
+        static: str,
+        no_ip: bool,
+        mac: str,
+        owner: str,
+        draw: int,
+        later: bool,
+    ) -> None:
         request = AttachmentRequest(
             host,
             network,
@@ -371,9 +398,9 @@ class Fabric(RuleBasedStateMachine):
         for name in settlement.detached:
             record = snapshot.attachments[host][name].value
             lease = self.lease(lease_seconds(snapshot, record))
-            txn = finish_detach(snapshot, host, name, self.now, lease, agent.revision)
-            assert txn is not None
-            self.submit(Pending([txn]), later)
+            last = finish_detach(snapshot, host, name, self.now, lease, agent.revision)
+            assert last is not None
+            self.submit(Pending([last]), later)
 
     # What must hold in the world, seen without our snapshot.
 
@@ -424,7 +451,7 @@ class Fabric(RuleBasedStateMachine):
             self.follow(replica, 100)
 
 
-def contents(snapshot: Snapshot) -> dict:
+def contents(snapshot: Snapshot) -> dict[str, Any]:
     """Every map and index, without the empty leftovers of what is gone."""
     names = (
         "revision epoch uplinks networks vlans numbers host_numbers addresses macs attachments attachment_status "
@@ -443,7 +470,7 @@ Fabric.TestCase.settings = settings(
 )
 TestFabric = Fabric.TestCase
 
-STEPS = ("follow",) * 8 + ("work", "observe") * 6 + ("attach",) * 8 + ("detach", "late_commit") * 3
+STEPS: tuple[str, ...] = ("follow",) * 8 + ("work", "observe") * 6 + ("attach",) * 8 + ("detach", "late_commit") * 3
 STEPS += ("create", "update", "delete", "end_delete", "forget", "hello", "wait", "expire") * 2
 STEPS += ("cut", "drain", "jump", "set_uplink") + ("docker",) * 6
 

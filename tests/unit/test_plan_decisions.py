@@ -474,16 +474,20 @@ def test_plan_settle_ready_only_from_new_enough(room: Room) -> None:
     assert view.status.phase is Phase.READY
 
 
+def phase_of(room: Room, host: str, name: str) -> Phase:
+    return room.snapshot.attachment_status[host, name].value.phase
+
+
 def test_plan_settle_absence_counts_only_when_complete(room: Room) -> None:
     room.attach("h1", "red", "web")
     room.observe("h1")
     room.observe("h1", attachments=(), networks=(), complete=False)
-    assert room.snapshot.attachment_status["h1", "web/red"].value.phase is Phase.READY
+    assert phase_of(room, "h1", "web/red") is Phase.READY
     assert room.snapshot.host_status["h1"].value.networks == ("red",)
     assert ("h1", "red") in room.snapshot.network_status
     room.observe("h1", attachments=(), networks=())
-    assert room.snapshot.attachment_status["h1", "web/red"].value.phase is Phase.PENDING
-    assert room.snapshot.host_status["h1"].value.networks == ()
+    assert phase_of(room, "h1", "web/red") is Phase.PENDING
+    assert not room.snapshot.host_status["h1"].value.networks
     assert ("h1", "red") not in room.snapshot.network_status
 
 

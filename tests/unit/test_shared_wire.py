@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -79,8 +81,8 @@ def _desired_strategies() -> None:
     phases = st.sampled_from([p for p in Phase if p is not Phase.DETACHING])
     for kind in (HostNetwork, HostAttachment, HostUplink, Prefix, Problem):
         st.register_type_strategy(kind, values(kind))
-    for kind in (NetworkObservation, AttachmentObservation):
-        st.register_type_strategy(kind, values(kind, phase=phases))
+    for observation in (NetworkObservation, AttachmentObservation):
+        st.register_type_strategy(observation, values(observation, phase=phases))
 
 
 _desired_strategies()
@@ -101,13 +103,14 @@ def test_hello_round_trip(value: HostFacts) -> None:
 
 @given(st.binary(max_size=200))
 def test_bytes_of_strangers_raise_only_our_errors(data: bytes) -> None:
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError, Message
 
-    for kind, parse in (
+    parsers: tuple[tuple[type[Message], Callable[[Any], object]], ...] = (
         (session_pb2.DesiredState, wire.desired_from_pb),
         (session_pb2.Observation, wire.observation_from_pb),
         (session_pb2.Hello, wire.hello_from_pb),
-    ):
+    )
+    for kind, parse in parsers:
         try:
             message = kind.FromString(data)
         except DecodeError:
