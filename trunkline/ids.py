@@ -100,7 +100,7 @@ def parse_prefix(text: str) -> IPNetwork:
 
 
 def _mac(octets: bytes) -> str:
-    return ":".join(f"{o:02x}" for o in octets)
+    return octets.hex(":")
 
 
 def number_prefix(number: int) -> bytes:

@@ -44,20 +44,7 @@ def fresh_attachment(record: AttachmentRecord, connected: bool) -> attachment_pb
 
 def _attachment(view: AttachmentView) -> attachment_pb2.Attachment:
     record, status = view.record, view.status
-    return attachment_pb2.Attachment(
-        spec=attachment_pb2.AttachmentSpec(
-            host=record.host,
-            name=record.name,
-            target=target_to_pb(record.target),
-            network=record.network,
-            addresses=record.requested,
-            mac=record.requested_mac,
-            no_ip=record.no_ip,
-            ifname=record.ifname,
-            default_route=record.default_route,
-            accept_ra=record.accept_ra,
-            owner=record.owner,
-        ),
+    message = attachment_pb2.Attachment(
         addresses=record.addresses,
         mac=record.mac,
         phase=phase_to_pb(status.phase),
@@ -69,6 +56,14 @@ def _attachment(view: AttachmentView) -> attachment_pb2.Attachment:
         observed_ms=status.observed_ms,
         connected=view.connected,
     )
+    # Filled in place: a message that is handed over as an argument is copied.
+    spec = message.spec
+    spec.host, spec.name, spec.network, spec.owner = record.host, record.name, record.network, record.owner
+    spec.target.CopyFrom(target_to_pb(record.target))
+    spec.addresses.extend(record.requested)
+    spec.mac, spec.ifname, spec.no_ip = record.requested_mac, record.ifname, record.no_ip
+    spec.default_route, spec.accept_ra = record.default_route, record.accept_ra
+    return message
 
 
 def network(snapshot: Snapshot, name: str) -> network_pb2.Network | None:

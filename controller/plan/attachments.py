@@ -180,7 +180,7 @@ def _record(
         target=request.target,
         mac=mac.mac,
         owner=request.owner,
-        addresses=tuple(f"{choice.address}/{pool(prefix).net.prefixlen}" for choice, prefix in choices),
+        addresses=tuple(f"{choice.address!s}/{pool(prefix).net.prefixlen}" for choice, prefix in choices),
         requested=tuple(_bare(text) for text in request.addresses),
         requested_mac=request.mac,
         mac_claimed=mac.claimed,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
 from controller.state import keys
 from controller.state.records import AttachmentRecord, HostRecord, NetworkRecord
-from controller.state.snapshot import Snapshot
+from controller.state.snapshot import Snapshot, Stored
 from trunkline.errors import Reason, TrunklineError
 from trunkline.ids import mac_for_probe
 from trunkline.model import Desired, HostAttachment, HostNetwork
@@ -58,17 +59,23 @@ class Made:
         """Keep none."""
         self._made = {}
 
-    def limit(self, count: int) -> None:
-        """Keep none if most of them are of attachments that are gone."""
-        if len(self._made) > 2 * count:
-            self.forget()
-
-    def attachment(self, record: AttachmentRecord, network: NetworkRecord) -> HostAttachment:
-        """An attachment as its host must have it."""
-        known = self._made.get(record.name)
-        if known is None or known[0] is not record or known[1] is not network:
-            known = self._made[record.name] = (record, network, _attachment(record, network))
-        return known[2]
+    def attachments(
+        self, here: Mapping[str, Stored[AttachmentRecord]], live: Mapping[str, NetworkRecord]
+    ) -> list[HostAttachment]:
+        """Those of `here` that are on a live network and stay, in order of name, as their host must have them."""
+        if len(self._made) > 2 * len(here):
+            self.forget()  # most are of attachments that are gone
+        made, told = self._made, []
+        for name in sorted(here):
+            record = here[name].value
+            network = live.get(record.network)
+            if record.detaching or network is None:
+                continue
+            known = made.get(name)
+            if known is None or known[0] is not record or known[1] is not network:
+                known = made[name] = (record, network, _attachment(record, network))
+            told.append(known[2])
+        return told
 
 
 def desired(snapshot: Snapshot, host: str, made: Made | None = None) -> Desired:
@@ -90,14 +97,7 @@ def desired(snapshot: Snapshot, host: str, made: Made | None = None) -> Desired:
     if stored is None or stored.value.forgetting:
         return Desired(snapshot.epoch, snapshot.revision)
     live = {name: kept.value for name, kept in sorted(snapshot.networks.items(), key=_name) if not kept.value.deleting}
-    here = snapshot.attachments.get(host, {})
-    made = made or Made()
-    made.limit(len(here))
-    attachments = [
-        made.attachment(record, live[record.network])
-        for record in (kept.value for _, kept in sorted(here.items(), key=_name))
-        if not record.detaching and record.network in live
-    ]
+    attachments = (made or Made()).attachments(snapshot.attachments.get(host, {}), live)
     needed = {attachment.network for attachment in attachments}
     networks = [
         host_network(network, stored.value)

@@ -92,8 +92,10 @@ def check_place(snapshot: Snapshot, host: HostRecord, network: NetworkRecord) ->
 
 def _uplink(snapshot: Snapshot, host: str, label: str) -> HostUplink | None:
     status = snapshot.host_status.get(host)
-    uplinks = status.value.uplinks if status is not None else ()
-    return next((uplink for uplink in uplinks if uplink.label == label), None)
+    for uplink in status.value.uplinks if status is not None else ():
+        if uplink.label == label:
+            return uplink
+    return None
 
 
 def warnings_of(snapshot: Snapshot, request: AttachmentRequest, network: NetworkRecord) -> list[str]:

@@ -34,16 +34,18 @@ _PATIENCE: Final = 64
 
 
 def _length(key: str) -> int:
-    return len(key) if key.isascii() else len(key.encode(errors="surrogateescape"))
+    return len(key.encode(errors="surrogateescape"))
 
 
 def size(txn: Txn) -> int:
     """Upper estimate of the bytes of a transaction in a request."""
     total = _GUARD_BYTES * (len(txn.guards) + len(txn.ops))
     for guard in txn.guards:
-        total += _length(guard.prefix if isinstance(guard, NoneNewer) else guard.key)
+        key = guard.prefix if isinstance(guard, NoneNewer) else guard.key
+        total += len(key) if key.isascii() else _length(key)
     for op in txn.ops:
-        total += _length(op.key)
+        key = op.key
+        total += len(key) if key.isascii() else _length(key)
         if isinstance(op, Put):
             total += len(op.value)
     return total
