@@ -16,7 +16,8 @@ _PEERED: Final = frozenset({"veth", "netkit", "vxcan"})
 @dataclass(frozen=True, slots=True)
 class Users:
     """`fabric`: interfaces of ours on the link, by name and place. `others`: everything else that uses it, in words;
-    what is there may neither be deleted nor have its MTU changed."""
+    what is there may neither be deleted nor have its MTU changed. Links in other namespaces, which are not all looked
+    at each time, are named only when nothing of the host's own is: else each sweep would tell another story."""
 
     fabric: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
@@ -29,26 +30,28 @@ def sits_on(upper: Link, lower: Link) -> bool:
 
 def of(link: Link, observed: Observed) -> Users:
     """Who uses a link of the host. Links in a namespace that `observed` lacks are unknown to it."""
-    fabric: list[str] = []
-    others = [f"address {address}" for address in link.host_addresses]
+    here = [f"address {address}" for address in link.host_addresses]
     if master := observed.link(link.master):
-        others.append(f"{master.kind or 'link'} {master.name} (as a port of it)")
-    for upper, place in _all(observed):
-        if sits_on(upper, link):
-            ours = naming.is_ours(upper.alias) or (not upper.alias and naming.is_temporary(upper.name))
-            (fabric if ours else others).append(f"{upper.name}{place}" if ours else _stranger(upper, place))
-    return Users(tuple(fabric), tuple(dict.fromkeys(others)))
+        here.append(f"{master.kind or 'link'} {master.name} (as a port of it)")
+    here += [_named(upper, "") for upper in observed.links if sits_on(upper, link) and not _ours(upper)]
+    inside = [(upper, place) for upper, place in _inside(observed) if sits_on(upper, link)]
+    fabric = [upper.name for upper in observed.links if sits_on(upper, link) and _ours(upper)]
+    fabric += [f"{upper.name}{place}" for upper, place in inside if _ours(upper)]
+    elsewhere = [_named(upper, place) for upper, place in inside if not _ours(upper)]
+    return Users(tuple(fabric), tuple(here or elsewhere))
 
 
-def _all(observed: Observed) -> Iterator[tuple[Link, str]]:
-    for link in observed.links:
-        yield link, ""
+def _ours(link: Link) -> bool:
+    return naming.is_ours(link.alias) or (not link.alias and naming.is_temporary(link.name))
+
+
+def _inside(observed: Observed) -> Iterator[tuple[Link, str]]:
     for view in observed.views.values():
         for interface in view.interfaces:
             yield interface.link, f" in {view.namespace.path}"
 
 
-def _stranger(link: Link, place: str) -> str:
+def _named(link: Link, place: str) -> str:
     return f"{link.kind} link {link.name}{place}"
 
 

@@ -14,6 +14,7 @@ from netns.places import Place
 
 PYTHON = sys.executable
 CHECKOUT = Path(__file__).resolve().parents[2]
+DYING = Path(__file__).with_name("dying_agent.py")
 
 
 @dataclass
@@ -26,6 +27,7 @@ class AgentProcess:
     uplinks: dict[str, str] = field(default_factory=lambda: {"default": "up0"})
     promiscuous: bool = False
     tick: float = 1.0
+    dies_after: str = ""
     _process: asyncio.subprocess.Process | None = None
 
     @property
@@ -57,7 +59,8 @@ class AgentProcess:
         (self.directory / "machine-id").write_text("0123456789abcdef0123456789abcdef\n")
 
     def argv(self, *words: str) -> list[str]:
-        return ["ip", "netns", "exec", self.place.name, PYTHON, "-m", "agent", "--config", str(self.config), *words]
+        program = [str(DYING), self.dies_after] if self.dies_after else ["-m", "agent"]
+        return ["ip", "netns", "exec", self.place.name, PYTHON, *program, "--config", str(self.config), *words]
 
     async def start(self) -> None:
         self.write_config()
@@ -65,6 +68,13 @@ class AgentProcess:
             self._process = await asyncio.create_subprocess_exec(
                 *self.argv(), cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
+
+    async def ended(self, timeout: float = 15) -> int:
+        """Until it ends by itself; its exit status."""
+        assert self._process is not None
+        status = await asyncio.wait_for(self._process.wait(), timeout)
+        self._process = None
+        return status
 
     async def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = 10) -> int | None:
         """End it; its exit status, None when it was not running."""

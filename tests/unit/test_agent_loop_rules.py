@@ -16,6 +16,7 @@ from agent.loop import Intake, Loop, Memory, World
 from agent.plan.state import Interface, Link, Namespace, UplinkConfig
 from agent.ports import ConflictProbe
 from agent.spool import Spool
+from trunkline import naming
 from trunkline.clock import SystemClock
 from trunkline.errors import Reason, TrunklineError
 from trunkline.model import (
@@ -450,3 +451,25 @@ def test_an_unaccepted_history_stays_so_over_a_restart() -> None:
     intake = Intake("h1", accepted="e1")
     intake.restore(Desired("e2", 3))
     assert not intake.removals
+
+
+async def test_a_sweep_that_cannot_be_had_is_not_tried_again_and_again(machine: Machine) -> None:
+    """A sub-interface that nobody needs waits for a sweep; while the namespaces cannot be listed, the loop rests."""
+    sweeps = 0
+
+    async def refuse() -> list[Namespace]:
+        nonlocal sweeps
+        sweeps += 1
+        raise TrunklineError(Reason.KERNEL_REFUSED, "processes may not be looked at")
+
+    alias = naming.subinterface_mark("default", 10)
+    machine.kernel.add_link(machine.kernel.host, "up0.10", "vlan", parent=machine.uplink, vlan=10, alias=alias)
+    machine.targets.namespaces = refuse  # type: ignore[method-assign]
+    loop = machine.start()
+    loop.want(Desired("e", 1))
+    await machine.until(lambda seen: seen.revision == 1)
+    await machine.quiet()
+    before = sweeps
+    await asyncio.sleep(0.2)  # twenty seconds of the machine's
+    assert sweeps <= before + 1
+    assert "up0.10" in [one.link.name for one in machine.kernel.space(machine.kernel.host).interfaces.values()]

@@ -9,7 +9,17 @@ import pytest
 from agent.plan import diff, inspect, networks, uplinks, verify
 from agent.plan.diff import Plan
 from agent.plan.state import HostConfig, Interface, Link, Namespace, Observed, ResolvedTarget, UplinkConfig, View
-from agent.plan.steps import AddMacvlan, AddVlan, ConfigureInterface, DeleteInterface, Job, RaiseLink, Step, Subject
+from agent.plan.steps import (
+    AddMacvlan,
+    AddVlan,
+    ConfigureInterface,
+    DeleteInterface,
+    Job,
+    RaiseLink,
+    SetMtu,
+    Step,
+    Subject,
+)
 from trunkline import naming
 from trunkline.errors import Reason, Refusal, TrunklineError
 from trunkline.model import Desired, HostAttachment, HostNetwork, Mode, Phase, Prefix, Problem, Target, TargetKind
@@ -355,3 +365,72 @@ def test_modes_reach_the_kernel() -> None:
     assert isinstance(step, AddMacvlan)
     assert step.spec.mode == "vepa"
     assert isinstance(Job(Subject("attachment", "x"), (step,)).steps[0], AddMacvlan)
+
+
+# A sub-interface of ours that the host uses, too
+
+
+def lent(*more: Link, **changes: object) -> tuple[Link, ...]:
+    return (UP, replace(SUB, **changes), *more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("links", "inside", "words"),
+    [
+        (lent(host_addresses=("192.0.2.7/24",)), (), "address 192.0.2.7/24"),
+        (lent(Link(12, "br0", "bridge", UP.mac, 1500, True, True), master=12), (), "bridge br0 (as a port of it)"),
+        (lent(Link(13, "iv0", "ipvlan", UP.mac, 1500, True, True, parent=3, parent_on_host=True)), (), "link iv0"),
+        (lent(Link(13, "enp7s0.10.5", "vlan", UP.mac, 1500, True, True, parent=3, parent_on_host=True)), (), "10.5"),
+        (lent(), (Interface(replace(GOOD.link, alias="", name="eth0")),), "macvlan link eth0 in /proc/77/ns/net"),
+    ],
+)
+def test_a_subinterface_that_the_host_uses_stays_and_says_who(
+    links: tuple[Link, ...], inside: tuple[Interface, ...], words: str
+) -> None:
+    nothing, host = Desired("e", 9), observed(*inside, links=links)
+    plan = diff.plan(nothing, host, CONFIG)
+    assert steps(plan) == []
+    assert not plan.sweep_first
+    report = verify.observation(nothing, host, plan, CONFIG, {}, former={SUB.alias: "blue"})
+    (one,) = report.networks
+    assert (one.name, one.phase, one.reason) == ("blue", Phase.FAILED, "SUBINTERFACE_IN_USE")
+    for said in (words, "enp7s0.10 of h1", "alias ''"):
+        assert said in one.message
+    assert [problem.reason for problem in report.problems] == ["SUBINTERFACE_IN_USE"]
+
+
+def test_a_veth_whose_peer_has_the_index_sits_on_nothing() -> None:
+    pair = Link(14, "veth1", "veth", UP.mac, 1500, True, True, parent=3, parent_on_host=True)
+    moved = Link(15, "mv0", "macvlan", UP.mac, 1500, True, True, parent=3)  # on link 3 of another namespace
+    assert len(steps(diff.plan(Desired("e", 9), observed(links=lent(pair, moved)), CONFIG))) == 1
+
+
+def test_what_users_are_named_does_not_depend_on_how_far_was_looked() -> None:
+    links = lent(host_addresses=("192.0.2.7/24",))
+    swept = observed(Interface(replace(GOOD.link, alias="", name="eth0")), links=links)
+    near = replace(swept, views={}, swept=False)
+    told = [diff.plan(Desired("e", 9), host, CONFIG).problems for host in (swept, near)]
+    assert told[0] == told[1]
+
+
+def test_the_mtu_of_a_subinterface_changes_only_when_nobody_else_is_on_it() -> None:
+    wanted = desired(network=replace(BLUE, mtu=1400))
+    assert [type(step) for step in steps(diff.plan(wanted, observed(), CONFIG))] == [SetMtu]
+    unsure = diff.plan(wanted, observed(swept=False), CONFIG)
+    assert (unsure.sweep_first, steps(unsure)) == (True, [])
+    used = observed(links=lent(host_addresses=("192.0.2.7/24",)))
+    assert steps(diff.plan(wanted, used, CONFIG)) == []
+    assert [(one.phase, one.mtu) for one in seen(wanted, used).networks] == [(Phase.READY, 1400)]
+    small = observed(links=lent(host_addresses=("192.0.2.7/24",), mtu=1300))
+    one = seen(wanted, small).networks[0]
+    assert (one.phase, one.reason) == (Phase.FAILED, "SUBINTERFACE_IN_USE")
+
+
+def test_a_service_tag_is_no_subinterface() -> None:
+    """An 802.1ad link of the right parent is another link; under the name that is needed, it is in the way."""
+    service = Link(8, "enp7s0.10", "vlan", UP.mac, 1500, True, True, parent=2, parent_on_host=True)
+    one = seen(desired(), observed(links=(UP, service))).networks[0]
+    assert one.reason == "LINK_CLASH"
+    assert "an 802.1ad link" in one.message
+    aside = replace(service, name="svc10")
+    assert [type(step) for step in steps(diff.plan(desired(), observed(links=(UP, aside)), CONFIG))] == [AddVlan]
