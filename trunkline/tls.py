@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +26,10 @@ class ServerTls:
     key: Path
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Read the files; raises CONFIG_INVALID naming the one that cannot be read."""
-        return grpc.ssl_server_credentials(
-            [(_read(self.key), _read(self.cert))], root_certificates=_read(self.ca), require_client_auth=True
-        )
+        """Read the files; raises CONFIG_INVALID naming the one that is no good."""
+        ca, cert, key = _read(self.ca), _read(self.cert), _read(self.key)
+        _check(self.ca, self.cert, self.key)
+        return grpc.ssl_server_credentials([(key, cert)], root_certificates=ca, require_client_auth=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,10 @@ class ClientTls:
     server_name: str = ""
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """Read the files; raises CONFIG_INVALID naming the one that cannot be read."""
-        return grpc.ssl_channel_credentials(_read(self.ca), _read(self.key), _read(self.cert))
+        """Read the files; raises CONFIG_INVALID naming the one that is no good."""
+        ca, cert, key = _read(self.ca), _read(self.cert), _read(self.key)
+        _check(self.ca, self.cert, self.key)
+        return grpc.ssl_channel_credentials(ca, key, cert)
 
 
 def _read(path: Path) -> bytes:
@@ -51,6 +54,24 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         raise Refusal(
             Reason.CONFIG_INVALID, f"TLS file {path} cannot be read: {error.strerror}", "name a readable PEM file"
+        ) from None
+
+
+def _check(ca: Path, cert: Path, key: Path) -> None:
+    # gRPC takes anything here and fails at the first connection, in words that name no file.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(ca)
+    except ssl.SSLError:
+        raise Refusal(Reason.CONFIG_INVALID, f"TLS file {ca} holds no certificate", "name the authority's") from None
+    try:
+        # Without a password callback, OpenSSL would ask for that of an encrypted key on the terminal.
+        context.load_cert_chain(cert, key, password=lambda: b"")
+    except (ssl.SSLError, ValueError):
+        raise Refusal(
+            Reason.CONFIG_INVALID,
+            f"TLS key {key} does not belong to certificate {cert}, or one of them is not such a file",
+            "name the two files that `trunkline pki issue` made together",
         ) from None
 
 

@@ -15,6 +15,7 @@ import grpc
 
 from trunkline import rpc
 from trunkline.errors import Reason, Refusal, TrunklineError
+from trunkline.tls import ServerTls
 from trunkline.v1 import (
     address_pb2,
     address_pb2_grpc,
@@ -41,8 +42,9 @@ class Gone(Exception):
 class Double:
     """State of the double, its calls and its course. A context manager that serves while it is open."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ServerTls | None = None) -> None:
         self.endpoint = ""
+        self._tls = tls
         self.calls: list[tuple[str, Any]] = []
         self.refusals: dict[str, TrunklineError] = {}
         self.networks: dict[str, network_pb2.Network] = {}
@@ -69,7 +71,11 @@ class Double:
         address_pb2_grpc.add_AddressServiceServicer_to_server(_Addresses(self), self._server)
         host_pb2_grpc.add_HostServiceServicer_to_server(_Hosts(self), self._server)  # type: ignore[abstract]
         check_pb2_grpc.add_CheckServiceServicer_to_server(_Checks(self), self._server)
-        self.endpoint = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        if self._tls is None:
+            port = self._server.add_insecure_port("127.0.0.1:0")
+        else:
+            port = self._server.add_secure_port("127.0.0.1:0", self._tls.credentials())
+        self.endpoint = f"127.0.0.1:{port}"
         self._server.start()
         return self
 

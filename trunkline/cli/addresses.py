@@ -73,8 +73,9 @@ def _seen(holding: Holding) -> str:
 def _seen_when(holding: Holding) -> str:
     if not holding.observed or not holding.observed_ms:
         return _seen(holding)
-    since = f"as of {moment(holding.observed_ms)}"
-    return f"yes, {since}" if holding.connected else f"{since}; the host is away since, nobody can see it now"
+    if holding.connected:
+        return f"yes, since {moment(holding.observed_ms)}"
+    return f"was, {moment(holding.observed_ms)}; its host is away now, nobody can see it"
 
 
 def _details(holding: Holding) -> Sequence[tuple[str, str]]:

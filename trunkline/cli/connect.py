@@ -29,6 +29,13 @@ M = TypeVar("M")
 _HELLO_SECONDS: Final = 3.0
 """How long one controller may take to answer a ping before the next one is tried."""
 
+_OTHER_NAME: Final = "Hostname Verification"
+_UNTRUSTED: Final = "CERTIFICATE_VERIFY_FAILED"
+_CLOSED: Final = "Socket closed"
+"""How gRPC words what goes wrong in a handshake."""
+
+_NOT_TRUSTED: Final = "its certificate is not trusted"
+
 _ELSEWHERE: Final = (Reason.CONTROLLER_UNREACHABLE, Reason.DEADLINE)
 """Errors of a ping that another controller may not have."""
 
@@ -85,16 +92,28 @@ class Fabric:
             self._bind(channel)
             return
         raise TrunklineError(
-            Reason.CONTROLLER_UNREACHABLE,
-            f"no controller answered ({'; '.join(said)})",
-            "check that trunkline-controller runs, and name it by --controller, TRUNKLINE_CONTROLLER or the config "
-            "file"
-            + (
-                ""
-                if self._access.tls
-                else "; if it speaks TLS, name your certificate there, too (trunkline help config)"
-            ),
+            Reason.CONTROLLER_UNREACHABLE, f"no controller answered ({'; '.join(said)})", self._next(" ".join(said))
         )
+
+    def _next(self, said: str) -> str:
+        """What to do when no controller answered, by what was said."""
+        if _OTHER_NAME in said:
+            return (
+                "its certificate does not carry the name that was dialled: dial one it carries, issue another with "
+                "`trunkline pki issue DIR controller:NAME --name ...`, or set tls.server_name (`trunkline help config`)"
+            )
+        if _NOT_TRUSTED in said:
+            return (
+                "compare tls.ca with the controller's: one authority has issued both certificates, or none is trusted"
+            )
+        if _CLOSED in said and self._access.tls:
+            return (
+                "it may refuse your certificate (is it of the controller's authority? has it expired?), or speak plain "
+                "text; the controller's log tells"
+            )
+        known = "check that trunkline-controller runs, and name it by --controller, TRUNKLINE_CONTROLLER or the config"
+        tls = "" if self._access.tls else "; if it speaks TLS, name your certificate there, too"
+        return f"{known} file (`trunkline help config`){tls}"
 
     def _bind(self, channel: grpc.Channel) -> None:
         self.fabric = fabric_pb2_grpc.FabricServiceStub(channel)
@@ -169,5 +188,8 @@ def _left(error: ValueError) -> TrunklineError:
 def _why(error: TrunklineError, timeout: float) -> str:
     if error.reason is Reason.DEADLINE:
         return f"no answer in {timeout:.1f} s"
+    if _UNTRUSTED in error.message:
+        cause = error.message.partition(_UNTRUSTED)[2].strip(": ").removesuffix(": OK")
+        return f"{_NOT_TRUSTED}: {cause or 'unknown authority'}"
     # gRPC wraps the cause: "failed to connect to all addresses; last error: UNKNOWN: ipv4:…: Connection refused".
     return error.message.rpartition("last error: ")[2].rpartition(": ")[2] or error.message
