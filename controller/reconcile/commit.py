@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -16,8 +17,11 @@ from trunkline.errors import Reason, TrunklineError
 TRIES = 16
 """Plans made for one request before it is refused with STORE_CONTENTION."""
 
-TOGETHER = 500
-"""Items of a batch that are planned in one go; the loop serves others in between."""
+TOGETHER = 72
+"""Items of a batch that are planned in one go, some two transactions of attaches; the loop serves others in between."""
+
+AHEAD = 4
+"""Such parts that are under way at the same time: while the store writes one, the next is planned."""
 
 MALFORMED = frozenset(
     {
@@ -126,9 +130,21 @@ class Committer:
         what was committed before is found again when the batch is repeated."""
         await self._follower.loaded()
         answers: list[T | TrunklineError] = []
-        for start in range(0, len(plans), TOGETHER):
-            part = await self._commit_part(plans[start : start + TOGETHER], tries)
-            answers += part
+        running: deque[asyncio.Task[list[T | TrunklineError]]] = deque()
+        try:
+            for start in range(0, len(plans), TOGETHER):
+                if len(running) == AHEAD:
+                    answers += await running[0]
+                    running.popleft()
+                running.append(asyncio.create_task(self._commit_part(plans[start : start + TOGETHER], tries)))
+                await asyncio.sleep(0)
+            while running:
+                answers += await running[0]
+                running.popleft()
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
         return answers
 
     async def _commit_part(
