@@ -48,7 +48,8 @@ A configuration file (TOML), with its defaults:
   json = false
 
 \b
-Exit codes: 0 stopped as asked, 1 could not run, 2 the configuration or a flag is wrong."""
+Exit codes: 0 stopped as asked, 1 could not run, or another process took its name over,
+2 the configuration or a flag is wrong."""
 
 
 @click.command(help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
