@@ -92,9 +92,11 @@ async def _facts(config: Config, world: World, loop: Loop) -> HostFacts:
 @contextlib.contextmanager
 def alone(state_dir: Path) -> Iterator[None]:
     """Hold the state directory; raises CONFIG_INVALID when another agent does."""
-    with open(state_dir / "agent.lock", "wb") as file:
+    # The directory itself, since a lock file could not be made on a disk that is full or read-only.
+    descriptor = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise TrunklineError(
                 Reason.CONFIG_INVALID,
@@ -102,6 +104,8 @@ def alone(state_dir: Path) -> Iterator[None]:
                 "stop it first, or give this one another [agent] state_dir",
             ) from None
         yield
+    finally:
+        os.close(descriptor)
 
 
 async def inspect_uplinks(config: Config) -> tuple[HostUplink, ...]:

@@ -25,6 +25,7 @@ SCHEMA: Final = 1
 DESIRED: Final = "desired.json"
 DEEDS: Final = "deeds.json"
 ACCEPTED: Final = "accept-epoch"
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +55,19 @@ class Spool:
         self._directory = directory
 
     def prepare(self) -> None:
-        """Make the directory; raises CONFIG_INVALID when it cannot be written."""
+        """Make the directory; raises CONFIG_INVALID when it cannot be written.
+
+        One that is there and has no room, or whose disk became read-only, is good enough: a host that boots like that
+        still gets what was spooled, and the first write that fails is reported.
+        """
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             probe = self._directory / ".writable"
             probe.write_bytes(b"")
             probe.unlink()
         except OSError as error:
+            if error.errno in _NO_ROOM and self._directory.is_dir():
+                return
             raise TrunklineError(
                 Reason.CONFIG_INVALID,
                 f"state directory {self._directory} cannot be written: {error.strerror}",
@@ -86,7 +93,11 @@ class Spool:
 
     def ask_acceptance(self) -> None:
         """Tell the agent that runs, or runs next, that an operator accepts the history in force."""
-        (self._directory / ACCEPTED).write_bytes(b"")
+        path = self._directory / ACCEPTED
+        try:
+            path.write_bytes(b"")
+        except OSError as error:
+            raise _unwritten(path, error) from None
 
     def take_acceptance(self) -> bool:
         """Whether an operator accepted the history in force since this was last asked."""
@@ -108,7 +119,10 @@ class Spool:
             return _decode(data, kind)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             aside = path.with_suffix(".json.corrupt")
-            path.replace(aside)
+            try:
+                path.replace(aside)
+            except OSError:
+                raise _corrupt(path, str(error), "the file was left where it is") from None
             raise _corrupt(path, str(error), f"it was kept as {aside}") from None
 
     def _write(self, name: str, value: object) -> None:
@@ -122,8 +136,7 @@ class Spool:
             os.replace(beside, path)
             _sync_directory(self._directory)
         except OSError as error:
-            why = error.strerror or "it cannot be written"
-            raise _corrupt(path, why, "free space on the disk, or mend its owner and mode") from None
+            raise _unwritten(path, error) from None
 
 
 def encode(value: object) -> bytes:
@@ -144,6 +157,11 @@ def _decode(data: bytes, kind: type[T]) -> T:
 
 def _corrupt(path: Path, what: str, then: str) -> TrunklineError:
     return TrunklineError(Reason.SPOOL_CORRUPT, f"spool {path}: {what}", then)
+
+
+def _unwritten(path: Path, error: OSError) -> TrunklineError:
+    why = error.strerror or "it cannot be written"
+    return _corrupt(path, why, "free space on the disk, or mend its owner and mode")
 
 
 def _private(path: str, flags: int) -> int:

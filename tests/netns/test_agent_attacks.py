@@ -235,6 +235,33 @@ async def test_a_disk_that_is_full_stops_nothing_and_is_told(
         subprocess.run(["umount", "-l", str(agent.state)], check=True)
 
 
+async def test_a_host_that_boots_with_a_read_only_disk_gets_what_was_spooled(
+    agent: AgentProcess, controller: FakeController, target: Place
+) -> None:
+    agent.state.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(agent.state)], check=True)
+    try:
+        wanted = attached(target)
+        controller.want(desired(5, wanted))
+        await agent.start()
+        await controller.observed(in_phase(wanted.name, Phase.READY))
+        await agent.stop()
+        await controller.stop()
+        target.ip("link", "delete", "tl0")
+        (agent.state / "deeds.json").write_text("{")  # the power cut that made the disk read-only got this one
+        subprocess.run(["mount", "-o", "remount,ro", str(agent.state)], check=True)
+        await agent.start()
+        await until(lambda: "tl0" in seen_links(target.name))
+        await controller.start()
+        seen = await controller.observed(in_phase(wanted.name, Phase.READY), after=len(controller.observations))
+        assert {problem.reason for problem in seen.problems} == {"SPOOL_CORRUPT"}
+        assert agent.run("accept-epoch").returncode == 1
+        assert "another agent works" in agent.run("cleanup").stderr
+        assert await agent.stop() == 0
+    finally:
+        subprocess.run(["umount", "-l", str(agent.state)], check=True)
+
+
 async def test_a_session_that_flaps_leaks_nothing(
     agent: AgentProcess, controller: FakeController, target: Place
 ) -> None:
@@ -287,3 +314,23 @@ async def test_targets_that_vanish_in_the_middle_of_attaching_harm_nobody(
         )
     )
     assert seen.problems == ()
+
+
+async def test_two_hundred_attachments_on_one_host(
+    agent: AgentProcess, controller: FakeController, places: Places
+) -> None:
+    """All at once; then one more is not kept waiting by what is heard of the others; and nothing is left."""
+    crowd = [places.new() for _ in range(200)]
+    agent.tick = 3600
+    big = replace(BLUE, prefixes=(Prefix("20.0.0.0/16"),))
+    wanted = [replace(attached(place, 256 + n), addresses=(f"20.0.1.{n}/16",)) for n, place in enumerate(crowd)]
+    await agent.start()
+    controller.want(desired(5, *wanted[1:], networks=(big,)))
+    await controller.observed(
+        lambda seen: len(seen.attachments) == 199 and all(a.phase is Phase.READY for a in seen.attachments), timeout=60
+    )
+    controller.want(desired(6, *wanted, networks=(big,)))
+    await controller.observed(in_phase(wanted[0].name, Phase.READY, 6), timeout=5)
+    controller.want(desired(7))
+    await controller.observed(lambda seen: seen.revision == 7 and not seen.attachments, timeout=60)
+    assert all("tl0" not in seen_links(place.name) for place in crowd[::20])
