@@ -446,6 +446,26 @@ async def test_a_second_process_of_the_same_name_fences_the_first(lent: EtcdClus
             await asyncio.gather(*(new.commit(put(f"b/{i}")) for i in range(300)))
 
 
+@pytest.mark.parametrize("which", ["one_member"])
+async def test_a_fenced_process_is_told_by_its_watch_however_busy_the_other_is(lent: EtcdCluster) -> None:
+    prefix = f"/fence/{time.time_ns()}/"
+    async with opened(lent.settings("c1", prefix=prefix)) as old, opened(lent.settings("c1", prefix=prefix)) as new:
+        started = await old.commit(put("a", b"1"))
+
+        async def follow() -> None:
+            async for _ in old.watch("", started.revision):
+                pass
+
+        following = asyncio.create_task(follow())
+        async with asyncio.timeout(10):
+            while not following.done():
+                await new.commit(put("a"))
+                await asyncio.wait({following}, timeout=0.2)
+        with pytest.raises(TrunklineError) as caught:
+            await following
+        assert caught.value.reason is Reason.STORE_FENCED
+
+
 @pytest.mark.parametrize("which", ["three_members"])
 async def test_wrong_certificates_are_named_in_the_error(lent: EtcdCluster, tmp_path: Path) -> None:
     foreign, _ = pki.make_ca(tmp_path / "pki")
