@@ -32,7 +32,8 @@ class Links(Protocol):
         ...
 
     async def delete_link(self, index: int, alias: str) -> None:
-        """Delete a link of the host's namespace if it still carries exactly this alias; no error when gone."""
+        """Delete a link of the host's namespace if it still carries exactly this alias; no error when gone.
+        SUBINTERFACE_IN_USE when the host is reached by it, or it is a port of something, right now."""
         ...
 
     async def set_up(self, index: int) -> None:

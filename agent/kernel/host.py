@@ -127,7 +127,28 @@ def delete_if_marked(channel: Channel, index: int, alias: str, where: str, delet
 
 def delete_link(home: Home, index: int, alias: str) -> None:
     """See `Links.delete_link`."""
-    delete_if_marked(home.channel, index, alias, "of the host", lambda: home.changes.link("del", index=index))
+
+    def delete() -> None:
+        _check_unused(home.channel, index)
+        home.changes.link("del", index=index)
+
+    delete_if_marked(home.channel, index, alias, "of the host", delete)
+
+
+def _check_unused(channel: Channel, index: int) -> None:
+    """What was decided on was read a while ago, on a crowded host a second: an address that came since stays."""
+    for seen in reading.links(channel, None):
+        link = seen.link
+        if link.index == index and (link.host_addresses or link.master):
+            what = (
+                ", ".join(f"address {address}" for address in link.host_addresses) or f"link {link.master}, its master"
+            )
+            raise TrunklineError(
+                Reason.SUBINTERFACE_IN_USE,
+                f"{link.name} carries {what}, so it was left alone",
+                "move that elsewhere and it goes by itself",
+                ifname=link.name,
+            )
 
 
 def change(home: Home, index: int, step: Step, **what: object) -> None:

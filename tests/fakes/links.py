@@ -205,6 +205,9 @@ class FakeLinks:
 
     async def delete_link(self, index: int, alias: str) -> None:
         self._enter("delete_link")
+        found = self.kernel.space(self.kernel.host).interfaces.get(index)
+        if found is not None and found.link.alias == alias and (_on_host(found).host_addresses or found.link.master):
+            raise TrunklineError(Reason.SUBINTERFACE_IN_USE, f"{found.link.name} is used by the host")
         self._delete(self.kernel.space(self.kernel.host), index, alias)
 
     async def set_up(self, index: int) -> None:

@@ -95,6 +95,16 @@ async def test_only_the_exact_mark_deletes(world: World) -> None:
     await world.links.delete_link(index, MARK)
 
 
+async def test_a_link_that_the_host_came_to_be_reached_by_is_not_deleted(world: World) -> None:
+    index = world.add(world.host, "br7")
+    world.mark(world.host, "br7", MARK)
+    world.add_address(world.host, "br7", "192.0.2.7/24")
+    with pytest.raises(TrunklineError) as caught:
+        await world.links.delete_link(index, MARK)
+    assert caught.value.reason is Reason.SUBINTERFACE_IN_USE
+    assert "br7" in world.names(world.host)
+
+
 async def test_link_wakes_the_listener_and_what_came_before_is_not_missed(world: World) -> None:
     events = world.links.events()
     await asyncio.wait_for(anext(events), 5)
