@@ -71,6 +71,11 @@ class Reason(enum.Enum):
     UPLINK_MISSING = (Status.FAILED_PRECONDITION, True, "The uplink's device does not exist on the host.")
     UPLINK_DOWN = (Status.FAILED_PRECONDITION, True, "The uplink's device is down or cannot be set up.")
     UPLINK_SHARED = (Status.FAILED_PRECONDITION, False, "Two uplink labels reach one device.")
+    UPLINK_ENSLAVED = (
+        Status.FAILED_PRECONDITION,
+        False,
+        "The uplink's device is a port of a bridge or bond, which would lose the frames of the VLAN.",
+    )
     UPLINK_MTU = (Status.FAILED_PRECONDITION, False, "The network's MTU is above the uplink's.")
     VLAN_TAKEN = (Status.ALREADY_EXISTS, False, "The VLAN id is in use by another network on the uplink.")
     VLAN_EXHAUSTED = (Status.RESOURCE_EXHAUSTED, False, "No free VLAN id is left in the uplink's range.")

@@ -67,9 +67,14 @@ def plan_one(network: HostNetwork, config: HostConfig, observed: Observed, share
             f"{uplink.mtu}; raise the uplink's MTU (ip link set {uplink.name} mtu {mtu}) or lower the network's"
         )
         return NetworkPlan(None, refused(Reason.UPLINK_MTU, why))
+    found = subinterface(uplink, network.vlan, links) if network.vlan else None
+    if found is None and (why := uplinks.enslaved(uplink, links)):
+        of = (
+            f"uplink {network.uplink} of {config.host} cannot carry network {network.name}: {why} in the agent's config"
+        )
+        return NetworkPlan(None, refused(Reason.UPLINK_ENSLAVED, of))
     if network.vlan == 0:
         return NetworkPlan(Parent(uplink, False, mtu), None)
-    found = subinterface(uplink, network.vlan, links)
     if found is None:
         return _missing(network, uplink, mtu, config, links)
     if found.alias.startswith(VLAN_MARK):

@@ -96,6 +96,19 @@ def find(label: str, config: HostConfig, links: Iterable[Link], shares: Mapping[
     return device
 
 
+def enslaved(device: Link, links: Iterable[Link]) -> str:
+    """Why nothing may be made on a device, in words; empty when it may.
+
+    The kernel gives a tagged frame to the VLAN link on the port before the bridge or bond sees it
+    (__netif_receive_skb_core): the host, and machines behind its bridge, would lose that VLAN. A VRF takes none.
+    """
+    master = next((link for link in links if device.master and link.index == device.master), None)
+    if master is None or master.kind == "vrf":
+        return ""
+    kind = master.kind or "link"
+    return f"{device.name} is a port of {kind} {master.name}, which would lose its frames; name {master.name} as device"
+
+
 def facts(config: HostConfig, links: Iterable[Link]) -> tuple[HostUplink, ...]:
     """Every uplink of the config as it is now."""
     links = tuple(links)
@@ -106,6 +119,8 @@ def facts(config: HostConfig, links: Iterable[Link]) -> tuple[HostUplink, ...]:
         device = by_name.get(uplink.device)
         found = find(label, config, links, shares)
         problem = found.message if isinstance(found, Blocked) else ""
+        if device is not None and not problem:
+            problem = enslaved(device, links)
         if device is None:
             seen.append(HostUplink(label, uplink.device, problem=problem))
             continue

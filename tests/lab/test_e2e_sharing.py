@@ -95,3 +95,18 @@ def test_a_router_on_a_vlan_does_not_become_the_hosts(fabric: Deployment) -> Non
     conf = "/proc/sys/net/ipv6/conf/enp7s0.14"
     assert guest.ok(f"cat {conf}/accept_ra {conf}/autoconf").split() == ["0", "0"]
     fabric.ok("network", "delete", "routed")
+
+
+def test_nothing_is_made_on_a_port_of_a_bridge_until_it_is_free(fabric: Deployment) -> None:
+    """A VLAN link there would take the VLAN's frames from the bridge and all behind it."""
+    guest = fabric.lab.host(1)
+    guest.ok("ip link add br9 type bridge; ip link set br9 up; ip link set enp7s0 master br9")
+    before = set(host_links(guest))
+    answer = fabric.cli("network", "create", "ported", "--subnet", "20.0.15.0/24", "--no-gateway", "--vlan", "15",
+                        "--deadline", "20")  # fmt: skip
+    assert "UPLINK_ENSLAVED" in answer.out + answer.err
+    assert "br9" in answer.out + answer.err
+    assert set(host_links(guest)) == before
+    guest.ok("ip link set enp7s0 nomaster; ip link delete br9")
+    until(lambda: "enp7s0.15" in host_links(guest), "the network's sub-interface", 20)
+    fabric.ok("network", "delete", "ported")

@@ -434,3 +434,21 @@ def test_a_service_tag_is_no_subinterface() -> None:
     assert "an 802.1ad link" in one.message
     aside = replace(service, name="svc10")
     assert [type(step) for step in steps(diff.plan(desired(), observed(links=(UP, aside)), CONFIG))] == [AddVlan]
+
+
+@pytest.mark.parametrize(("kind", "refused"), [("bridge", True), ("bond", True), ("openvswitch", True), ("vrf", False)])
+@pytest.mark.parametrize("vid", [0, 10])
+def test_nothing_is_made_on_a_port_of_a_bridge_which_would_lose_the_vlan(kind: str, refused: bool, vid: int) -> None:
+    master = Link(20, "br0", kind, UP.mac, 1500, True, True)
+    port = replace(UP, master=20)
+    wanted, host = desired(WEB, network=replace(BLUE, vlan=vid)), observed(links=(port, master))
+    plan = diff.plan(wanted, host, CONFIG)
+    assert (steps(plan) == []) == refused
+    one = seen(wanted, host)
+    assert (one.networks[0].reason == "UPLINK_ENSLAVED") == refused
+    assert ("port of" in one.uplinks[0].problem) == refused
+
+
+def test_a_subinterface_that_is_there_is_used_although_its_uplink_is_a_port() -> None:
+    master = Link(20, "br0", "bridge", UP.mac, 1500, True, True)
+    assert seen(desired(), observed(links=(replace(UP, master=20), SUB, master))).networks[0].phase is Phase.READY
