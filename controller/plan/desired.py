@@ -122,8 +122,10 @@ def host_network(network: NetworkRecord, host: HostRecord) -> HostNetwork:
 
 
 def _attachment(record: AttachmentRecord, network: NetworkRecord) -> HostAttachment:
-    families = {":" in address for address in record.addresses}
-    gateways = tuple(p.gateway for p in network.prefixes if p.gateway and (":" in p.gateway) in families)
+    gateways: tuple[str, ...] = ()
+    if record.default_route:
+        families = {":" in address for address in record.addresses}
+        gateways = tuple(p.gateway for p in network.prefixes if p.gateway and (":" in p.gateway) in families)
     return HostAttachment(
         name=record.name,
         network=record.network,
@@ -131,7 +133,7 @@ def _attachment(record: AttachmentRecord, network: NetworkRecord) -> HostAttachm
         mac=record.mac,
         addresses=record.addresses,
         ifname=record.ifname,
-        gateways=gateways if record.default_route else (),
+        gateways=gateways,
         default_route=record.default_route,
         accept_ra=record.accept_ra,
     )
