@@ -226,7 +226,17 @@ def host_problems(snapshot: Snapshot, host: str) -> tuple[Problem, ...]:
         attachment = snapshot.attachment_status.get((host, name))
         if attachment is not None and attachment.value.phase is Phase.FAILED:
             found.append(Problem("attachment", f"{host}/{name}", attachment.value.reason, attachment.value.message))
-    return tuple(found)
+    return (*found, *_docker_away(snapshot, host))
+
+
+def _docker_away(snapshot: Snapshot, host: str) -> Iterator[Problem]:
+    """One problem for all attachments that wait for the host's Docker Engine. To wait for a container is none: it was
+    stopped on purpose, or its restart is somebody else's to report."""
+    missing = Reason.DOCKER_UNAVAILABLE.name
+    statuses = (snapshot.attachment_status.get((host, name)) for name in snapshot.attachments.get(host, ()))
+    waiting = [known.value for known in statuses if known is not None and known.value.reason == missing]
+    if waiting:
+        yield Problem("host", host, missing, f"attachments that wait for it: {len(waiting)}; {waiting[0].message}")
 
 
 def _uplink_problem(host: str, uplink: HostUplink) -> Problem:

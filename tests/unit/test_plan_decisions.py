@@ -592,6 +592,21 @@ def test_plan_a_host_that_is_away_is_not_counted_as_ready(room: Room) -> None:
     assert (fabric.attachments, fabric.attachments_ready, fabric.attachments_away) == (2, 1, 1)
 
 
+def test_plan_docker_that_does_not_answer_is_one_problem_of_its_host(room: Room) -> None:
+    waits = []
+    for name in ("a", "b"):
+        room.attach("h1", "red", name)
+        waits.append(
+            AttachmentObservation(f"{name}/red", Phase.WAITING, "DOCKER_UNAVAILABLE", "no socket; start Docker")
+        )
+    stopped = AttachmentObservation("c/red", Phase.WAITING, "CONTAINER_NOT_RUNNING", "it does not run")
+    room.attach("h1", "red", "c")
+    room.observe("h1", attachments=(*waits, stopped))
+    (problem,) = problems(room.snapshot)
+    assert (problem.kind, problem.object, problem.reason) == ("host", "h1", "DOCKER_UNAVAILABLE")
+    assert problem.message == "attachments that wait for it: 2; no socket; start Docker"
+
+
 def test_plan_a_full_pool_is_a_problem_that_says_what_is_in_it(room: Room) -> None:
     addresses(room, "a", "b", "c", "d")
     room.observe("h1")
