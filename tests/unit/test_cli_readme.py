@@ -31,14 +31,14 @@ def commands() -> list[str]:
     return sorted({line.split("  #")[0].strip() for line in lines if line.startswith("trunkline ")})
 
 
-@pytest.mark.parametrize(
-    ("kind", "mark"), [(ControllerFile, "[store]"), (AgentFile, "[agent]"), (CliConfig, "operator")]
-)
 def test_nothing_is_passed_over() -> None:
     assert "trunkline attach docker2/web2 --network blue --default-route" in commands()
     assert len(commands()) > 20
 
 
+@pytest.mark.parametrize(
+    ("kind", "mark"), [(ControllerFile, "[store]"), (AgentFile, "[agent]"), (CliConfig, "operator")]
+)
 def test_configuration_files_are_taken_as_they_stand(kind: type, mark: str, tmp_path: Path) -> None:
     (block,) = [text for text in blocks("toml") if mark in text]
     path = tmp_path / "file.toml"
