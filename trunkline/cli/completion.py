@@ -12,8 +12,8 @@ def completion(ctx: click.Context, shell: str) -> None:
     """Print the completion script of a shell. Names of networks and hosts are completed from the fabric.
 
     \b
-    To install:
-      bash:  trunkline completion bash > ~/.local/share/bash-completion/completions/trunkline
+    To have it in every shell:
+      bash:  echo 'source <(trunkline completion bash)' >> ~/.bashrc
       zsh:   trunkline completion zsh > "${fpath[1]}/_trunkline"
       fish:  trunkline completion fish > ~/.config/fish/completions/trunkline.fish
     """
