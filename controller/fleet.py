@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 
@@ -87,6 +88,7 @@ class Session:
         self._coder = DesiredCoder()
         self._remembers = False
         self._pushed = float("-inf")
+        self._observed = time.monotonic()
         self._stale = True
         self._wake = asyncio.Event()
         self._ended: TrunklineError | None = None
@@ -94,6 +96,14 @@ class Session:
         self._questions: dict[int, session_pb2.ConnectResponse] = {}
         self._inspections: dict[int, asyncio.Future[TargetAnswer]] = {}
         self._runs: dict[int, Sink] = {}
+
+    def observed(self) -> None:
+        """An observation came."""
+        self._observed = time.monotonic()
+
+    def mute(self, now: float) -> float:
+        """Seconds at `now`, of the monotonic clock, since the last observation or else since the session began."""
+        return now - self._observed
 
     @property
     def ended(self) -> TrunklineError | None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 
+from controller.fleet import Fleet
 from controller.plan.status import fabric_view
 from controller.reconcile.replica import Replica
 from controller.store.port import Member
 from trunkline.errors import Reason, StoreUnavailable
 from trunkline.v1 import fabric_pb2
 from trunkline.wire import problem_to_pb
+
+MUTE = 180.0
+"""Seconds: agents report at least at each of their ticks, of 30 s unless configured otherwise."""
 
 LISTED = 200
 """Problems named in one answer; how many more there are is said in a last line."""
@@ -27,7 +32,7 @@ def overview(replica: Replica, members: Sequence[Member], version: str) -> fabri
         )
         for member in members
     ]
-    problems = list(_store_problems(replica, members))
+    problems = [*_store_problems(replica, members), *mute_hosts(replica.fleet, time.monotonic())]
     try:
         view = fabric_view(replica.snapshot)
     except StoreUnavailable:
@@ -50,6 +55,18 @@ def overview(replica: Replica, members: Sequence[Member], version: str) -> fabri
         addresses=view.addresses,
         problems=[*problems[:LISTED], *last],
     )
+
+
+def mute_hosts(fleet: Fleet, now: float) -> Iterator[fabric_pb2.Problem]:
+    """Hosts whose session lives here while their agent has stopped looking: the stream answers, the loop does not."""
+    for host in fleet.hosts():
+        session = fleet.get(host)
+        if session is not None and session.mute(now) > MUTE:
+            message = (
+                f"it is connected, but has not reported for {session.mute(now):.0f} s: its agent hangs, or looks less "
+                f"often than that; see its log on {host}, and restart trunkline-agent (what runs there goes on)"
+            )
+            yield fabric_pb2.Problem(kind="host", object=host, reason=Reason.HOST_UNREACHABLE.name, message=message)
 
 
 def _store_problems(replica: Replica, members: Sequence[Member]) -> Iterator[fabric_pb2.Problem]:

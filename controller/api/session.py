@@ -107,6 +107,7 @@ async def _listen(requests: Requests, session: Session, settling: Settling) -> N
 def _take(message: session_pb2.ConnectRequest, session: Session, settling: Settling) -> None:
     match message.WhichOneof("message"):
         case "observation":
+            session.observed()
             settling.observed(observation_from_pb(message.observation))
         case "target":
             session.answered(message.target)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from controller.api.overview import MUTE, mute_hosts
 from controller.fleet import SHARE, Budget, Fleet, Session, superseded
 from trunkline.agent.v1 import session_pb2
 from trunkline.errors import Reason, TrunklineError
@@ -25,6 +27,21 @@ def fleet() -> Fleet:
 def session(fleet: Fleet, number: int, host: str = "docker1") -> Session:
     counter: Iterator[int] = itertools.count(1)
     return Session(host, number, lambda: Desired("e", next(counter)), fleet.budget)
+
+
+async def test_a_host_that_is_connected_and_reports_nothing_is_a_problem(fleet: Fleet) -> None:
+    one, other = session(fleet, 1), session(fleet, 2, "docker2")
+    fleet.open(one)
+    fleet.open(other)
+    now = time.monotonic()
+    assert list(mute_hosts(fleet, now + MUTE - 1)) == []
+    late = now + MUTE + 5
+    assert [p.object for p in mute_hosts(fleet, late)] == ["docker1", "docker2"]
+    assert "has not reported for 185 s" in next(mute_hosts(fleet, late)).message
+    while time.monotonic() <= now:
+        await asyncio.sleep(0)
+    one.observed()
+    assert one.mute(late) < other.mute(late)
 
 
 async def test_the_greater_number_stays(fleet: Fleet) -> None:
