@@ -184,6 +184,8 @@ def test_bad_input_is_refused_and_nothing_is_left(
     guest = fabric.lab.host(1)
     if "stopped" in str(words):
         guest.ok(["docker", "create", "--network", "none", "--name", "stopped", IMAGE, "sleep", "1"])
+    if reason == "NETWORK_IN_USE":
+        attached(fabric, "h1/web1", "blue")
     if "hostnet" in str(words):
         guest.ok(["docker", "run", "-d", "--network", "host", "--name", "hostnet", IMAGE, "sleep", "1000000"])
     before = fabric.ok("attachment", "list", "-o", "json").json(), fabric.ok("network", "list", "-o", "name").out
