@@ -102,6 +102,11 @@ class Lab:
             cwd="/",
         )
 
+    @property
+    def is_up(self) -> bool:
+        """Whether somebody runs it, here or in another process."""
+        return self._in_use()
+
     def _in_use(self) -> bool:
         path = self.places.run / "owner"
         if not path.exists():

@@ -454,6 +454,15 @@ def test_addresses_of_which_the_same_is_to_be_said_share_a_row() -> None:
     assert len(check_run._each(network.addresses())) == 5
 
 
+def test_addresses_stand_in_the_order_people_count() -> None:
+    network = matrix_of(["h1", "h2"], set())
+    for address in ("20.0.0.10", "fd00::2", "20.0.0.9", "20.0.0.100"):
+        fact = check_pb2.CheckResult(from_host="h1", to_host="h2", address=address, outcome=matrix.OK)
+        fact.kind = check_pb2.PROBE_KIND_ADDRESS
+        network.take(fact)
+    assert [a.address for a in network.addresses()] == ["20.0.0.9", "20.0.0.10", "20.0.0.100", "fd00::2"]
+
+
 def test_how_to_read_it_is_said_once_for_all_matrices() -> None:
     checks = check_run.Checks(wide=False)
     for name in ("a", "b"):

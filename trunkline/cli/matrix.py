@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -132,7 +133,16 @@ class NetworkCheck:
             holder = next((r.to_host for r in results if r.to_host), "")
             listed.append(Asked(address, holder, gateway, results))
         order = {"conflict": 0, "silent": 1, "silent from some": 2, "unknown": 3, "ok": 4}
-        return sorted(listed, key=lambda a: (order[a.outcome], not a.gateway))
+        return sorted(listed, key=lambda a: (order[a.outcome], not a.gateway, _by_number(a.address)))
+
+
+def _by_number(address: str) -> tuple[int, int]:
+    """Sorts addresses as people count them; what is none comes last."""
+    try:
+        known = ipaddress.ip_address(address)
+    except ValueError:
+        return 9, 0
+    return known.version, int(known)
 
 
 def _outcome(result: CheckResult | None) -> int:
