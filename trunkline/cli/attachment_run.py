@@ -214,7 +214,7 @@ _COLUMNS: Final = (
     Column[Attachment]("STATE", _state),
     Column[Attachment]("REASON", lambda a: a.reason, wide=True),
     Column[Attachment]("NAME", lambda a: a.spec.name, wide=True),
-    Column[Attachment]("SEEN", lambda a: ago(a.observed_ms, _now()), wide=True),
+    Column[Attachment]("CHANGED", lambda a: ago(a.observed_ms, _now()), wide=True),
 )
 
 

@@ -275,7 +275,7 @@ def find_etcd(named: Path | None) -> Path:
     raise TrunklineError(
         Reason.CONFIG_INVALID,
         f"{named} is not a program that can be run" if named is not None else "no etcd is on PATH",
-        "install the Debian package etcd-server, or name etcd's path in the controller's config",
+        "install the Debian package etcd-server, or name its path as etcd_binary in [store] of the controller's config",
     )
 
 
