@@ -26,6 +26,7 @@ from controller.api.hosts import HostApi
 from controller.api.networks import NetworkApi
 from controller.api.session import SessionApi
 from controller.config import Config
+from controller.reconcile import growth
 from controller.reconcile.replica import Replica
 from controller.store.etcd.channel import EtcdSettings
 from controller.store.etcd.embedded import EmbeddedEtcd
@@ -209,15 +210,14 @@ async def open_store(config: Config, stack: AsyncExitStack) -> Store:
 
 async def serve(config: Config) -> None:
     """Run one replica until SIGTERM or SIGINT. Raises what keeps it from running."""
-    # The snapshot is large, long-lived and free of cycles; with the default thresholds the collector would walk all
-    # of it every few thousand requests.
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(*growth.THRESHOLDS)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with AsyncExitStack() as stack:
         store = await open_store(config, stack)
         app = App(config, store)
+        app.replica.follower.listen(growth.Growth(app.replica.follower).changed)
         stack.push_async_callback(app.stop)
         await app.start()
         await _stopped_or_fenced(stopping, app.replica)

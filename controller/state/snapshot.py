@@ -131,6 +131,10 @@ class Snapshot:
         """Whether the key exists in the store, readable or not."""
         return key in self._mods
 
+    def key_count(self) -> int:
+        """Keys in the store, readable or not."""
+        return len(self._mods)
+
     def mod_revision(self, key: str) -> int:
         """Revision of the key's last change; 0 when it does not exist."""
         return self._mods.get(key, 0)
