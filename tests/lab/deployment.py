@@ -155,6 +155,14 @@ class Deployment:
         options = [word for kind, path in tls.items() for word in (f"--tls-{kind}", str(path))]
         return [str(PROGRAMS / "trunkline"), "--controller", f"{CONTROLLER}:{PORT}", *options, *words]
 
+    def write_operator_config(self) -> Path:
+        """The operator's config file, as the README has it; the directory to name as XDG_CONFIG_HOME."""
+        tls = "".join(f'{kind} = "{path}"\n' for kind, path in self.files("operator:lab").items())
+        home = self.directory / "operator"
+        (home / "trunkline").mkdir(parents=True, exist_ok=True)
+        (home / "trunkline/config.toml").write_text(f'controllers = ["{CONTROLLER}:{PORT}"]\n\n[tls]\n{tls}')
+        return home
+
     def cli(self, *words: str, timeout: float = 120, stdin: str | None = None) -> Answer:
         """Run the CLI as an operator would; output is not a terminal's."""
         process = self.lab.popen_in_switch(
