@@ -177,7 +177,8 @@ class Refusal(TrunklineError):
 
 
 class StoreUnavailable(TrunklineError):
-    """The store did not answer; nothing is known to have been written."""
+    """The store did not answer; what was asked for may have been written, or be written yet, all of it or nothing."""
 
-    def __init__(self, message: str, remedy: str = "check `trunkline status` and the etcd members") -> None:
+    def __init__(self, message: str, remedy: str = "") -> None:
+        remedy = remedy or "check `trunkline status` and the etcd members, then ask again: asking twice does no harm"
         super().__init__(Reason.STORE_UNAVAILABLE, message, remedy)

@@ -223,6 +223,7 @@ async def test_config_file(cli: Cli, tmp_path: Path, text: str, mentions: str) -
 
 
 async def test_store_that_does_not_answer(etcd: EmbeddedEtcd, capfd: pytest.CaptureFixture[str]) -> None:
+    """What a frozen etcd was sent may be written when it thaws: all of it or nothing, and asking again does no harm."""
     store = EtcdStore(etcd.settings("c1"))
     async with running(store) as rig:
         await rig.create("blue")
@@ -232,8 +233,12 @@ async def test_store_that_does_not_answer(etcd: EmbeddedEtcd, capfd: pytest.Capt
             told = await command(rig, capfd, "network", "create", "new", "--no-ip", "--vlan", "20")
         finally:
             os.kill(etcd.pid, signal.SIGCONT)
-        refused(told, Reason.STORE_UNAVAILABLE, 6, "etcd", "trunkline status")
-        assert {entry.key for entry in (await store.read("")).entries} == {entry.key for entry in before.entries}
+        refused(told, Reason.STORE_UNAVAILABLE, 6, "etcd", "trunkline status", "ask again")
+        again = await command(rig, capfd, "network", "create", "new", "--no-ip", "--vlan", "20", "--no-wait")
+        assert again.code == 0, again
+        added = {entry.key for entry in (await store.read("")).entries} - {entry.key for entry in before.entries}
+        assert added == {"networks/new", "numbers/2", "vlans/default/20"}
+        await rig.lawful()
     await store.close()
 
 
