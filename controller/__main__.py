@@ -30,9 +30,9 @@ A configuration file (TOML), with its defaults:
   insecure = false                 # plain text beyond this machine, for a lab only
 \b
   [tls]                            # needed to listen beyond this machine
-  ca = "/etc/trunkline/ca.pem"
-  cert = "/etc/trunkline/controller.pem"
-  key = "/etc/trunkline/controller.key"
+  ca = "/etc/trunkline/pki/ca.crt"
+  cert = "/etc/trunkline/pki/controller-main.crt"
+  key = "/etc/trunkline/pki/controller-main.key"
 \b
   [store]
   etcd = "embedded"                # or ["10.0.0.1:2379", "10.0.0.2:2379", "10.0.0.3:2379"]

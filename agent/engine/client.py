@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -65,7 +66,7 @@ class Client:
         return self._unavailable(error)
 
     def _unavailable(self, error: BaseException) -> TrunklineError:
-        what = str(error) or "no answer in time"
+        what = _why(error)
         return TrunklineError(
             Reason.DOCKER_UNAVAILABLE,
             f"the Docker Engine of {self._host} does not answer on {self._socket}: {what}",
@@ -125,6 +126,17 @@ class Client:
 
 _FAILURES: Final = (aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError, TypeError)
 """What a missing, hanging or broken engine shows itself as; answers are untrusted input, so wrong shapes count."""
+
+
+def _why(error: BaseException) -> str:
+    """The operating system's word where there is one, under what the client libraries wrapped around it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        wrapped = getattr(cause, "os_error", cause)
+        if isinstance(wrapped, OSError) and wrapped.errno:
+            return os.strerror(wrapped.errno)
+        cause = cause.__cause__ or cause.__context__
+    return str(error) or "no answer in time"
 
 
 def _summary(listed: Mapping[str, Any]) -> Summary:
