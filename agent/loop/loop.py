@@ -233,6 +233,7 @@ class Loop:
     def _due(self, plan: Plan, observed: Observed, done: set[Job]) -> Plan:
         """What of a plan is to be done now. A job that was just done and is planned again did not do what it
         should: that is a failure, found by reading."""
+        self._retries.plan()
         for job in plan.jobs():
             if job in done and not self._retries.waits(job.subject):
                 self._retries.failed(job.subject, _not_verified(job))

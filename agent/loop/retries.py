@@ -30,6 +30,12 @@ class Retries:
         self._clock = clock
         self._draw = draw
         self._failures: dict[Subject, _Failure] = {}
+        self._planned = clock.monotonic()
+
+    def plan(self) -> None:
+        """What is to be tried is decided now. One moment for all of it and for `due`: a wait that ends while the
+        others are worked on would else be neither tried nor waited for."""
+        self._planned = self._clock.monotonic()
 
     def failed(self, subject: Subject, error: TrunklineError) -> None:
         """A job of `subject` failed."""
@@ -44,9 +50,9 @@ class Retries:
             self._failures.pop(subject, None)
 
     def waits(self, subject: Subject) -> bool:
-        """Whether `subject` is not to be tried yet."""
+        """Whether `subject` was not to be tried yet when that was decided."""
         failure = self._failures.get(subject)
-        return failure is not None and failure.due > self._clock.monotonic()
+        return failure is not None and failure.due > self._planned
 
     def subjects(self) -> set[Subject]:
         """All that failed and were not done since."""
@@ -57,6 +63,5 @@ class Retries:
         return {subject: failure.error for subject, failure in self._failures.items()}
 
     def due(self) -> float | None:
-        """Monotonic time of the next try to come; None when nothing waits."""
-        now = self._clock.monotonic()
-        return min((failure.due for failure in self._failures.values() if failure.due > now), default=None)
+        """Monotonic time of the next try to come, which may be over already; None when nothing waits."""
+        return min((failure.due for failure in self._failures.values() if failure.due > self._planned), default=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -209,6 +210,30 @@ async def test_a_step_that_fails_is_tried_again_and_harms_no_other(machine: Mach
     machine.start().want(Desired("e", 1, (BLUE,), (container("web", 17), container("db", 18))))
     await machine.until(phases(Phase.READY, Phase.READY))
     assert refusals == 0
+
+
+async def test_a_wait_that_ends_before_the_loop_rests_is_not_forgotten(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tick is far away: nothing else would wake the loop."""
+    machine.run_container("web")
+    refusals = 2
+    report = machine._report
+
+    def refuse(step: str) -> None:
+        nonlocal refusals
+        if step == "create" and refusals:
+            refusals -= 1
+            raise TrunklineError(Reason.KERNEL_REFUSED, "no buffer space")
+
+    def slowly(observation: Observation) -> None:
+        time.sleep(0.05)  # five seconds of the fast clock: longer than the wait
+        report(observation)
+
+    monkeypatch.setattr(machine, "_report", slowly)
+    machine.links.before = refuse
+    machine.start().want(Desired("e", 1, (BLUE,), (container("web", 17),)))
+    await machine.until(phases(Phase.READY))
 
 
 async def test_a_failure_is_reported_while_it_lasts(machine: Machine) -> None:
