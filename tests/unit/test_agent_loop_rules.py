@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,9 @@ from fakes.prober import FakeProber, FakeWire
 from fakes.targets import FakeTargets
 
 from agent.loop import Intake, Loop, Memory, World
+from agent.loop.retries import Retries
 from agent.plan.state import Interface, Link, Namespace, UplinkConfig
+from agent.plan.steps import Subject
 from agent.ports import ConflictProbe
 from agent.spool import Spool
 from trunkline import naming
@@ -212,28 +213,28 @@ async def test_a_step_that_fails_is_tried_again_and_harms_no_other(machine: Mach
     assert refusals == 0
 
 
-async def test_a_wait_that_ends_before_the_loop_rests_is_not_forgotten(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The tick is far away: nothing else would wake the loop."""
-    machine.run_container("web")
-    refusals = 2
-    report = machine._report
+def test_a_wait_that_ends_before_the_loop_rests_is_not_forgotten() -> None:
+    """It was not over when the loop planned, so it was not tried; the tick may be far away."""
 
-    def refuse(step: str) -> None:
-        nonlocal refusals
-        if step == "create" and refusals:
-            refusals -= 1
-            raise TrunklineError(Reason.KERNEL_REFUSED, "no buffer space")
+    class Hand(SystemClock):
+        seconds = 100.0
 
-    def slowly(observation: Observation) -> None:
-        time.sleep(0.05)  # five seconds of the fast clock: longer than the wait
-        report(observation)
+        def monotonic(self) -> float:
+            return self.seconds
 
-    monkeypatch.setattr(machine, "_report", slowly)
-    machine.links.before = refuse
-    machine.start().want(Desired("e", 1, (BLUE,), (container("web", 17),)))
-    await machine.until(phases(Phase.READY))
+    clock = Hand()
+    retries, web = Retries(clock, lambda: 1.0), Subject("attachment", "web/blue")
+    retries.failed(web, TrunklineError(Reason.KERNEL_REFUSED, "no buffer space"))
+    retries.plan()
+    assert retries.waits(web)
+    clock.seconds += 10
+    assert retries.waits(web), "what was decided stands"
+    due = retries.due()
+    assert due is not None
+    assert due <= clock.seconds
+    retries.plan()
+    assert not retries.waits(web)
+    assert retries.due() is None, "it is tried now"
 
 
 async def test_a_failure_is_reported_while_it_lasts(machine: Machine) -> None:
