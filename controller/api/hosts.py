@@ -13,11 +13,11 @@ from controller.api import messages
 from controller.api.reading import stamped
 from controller.api.watching import watch
 from controller.plan.hosts import drain
+from controller.plan.placement import unknown_host
 from controller.reconcile.commit import Planned
 from controller.reconcile.replica import Replica
 from controller.reconcile.touched import Touched
 from controller.state.snapshot import Snapshot
-from trunkline.errors import Reason, Refusal
 from trunkline.v1 import host_pb2, host_pb2_grpc
 
 Context = aio.ServicerContext[Any, Any]
@@ -32,13 +32,7 @@ class HostApi(host_pb2_grpc.HostServiceServicer):
     def _found(self, snapshot: Snapshot, name: str) -> host_pb2.Host:
         host = messages.host(snapshot, name)
         if host is None:
-            known = ", ".join(sorted(snapshot.hosts)[:10]) or "none"
-            raise Refusal(
-                Reason.HOST_NOT_FOUND,
-                f"host {name!r} is not known (known: {known})",
-                "start its agent, which registers it; see `trunkline host list`",
-                host=name,
-            )
+            raise unknown_host(snapshot, name)
         return host
 
     async def GetHost(self, request: host_pb2.GetHostRequest, context: Context) -> host_pb2.GetHostResponse:

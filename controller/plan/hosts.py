@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from controller.plan.attachments import removal
-from controller.plan.placement import readable
+from controller.plan.placement import readable, unknown_host
 from controller.state import codec, keys
 from controller.state.records import Claim, HostRecord, HostStatus, SessionRecord
 from controller.state.snapshot import Snapshot, Stored
@@ -156,13 +156,7 @@ def _known(snapshot: Snapshot, name: str) -> Stored[HostRecord]:
     readable(snapshot, keys.host(name))
     stored = snapshot.hosts.get(name)
     if stored is None:
-        known = ", ".join(sorted(snapshot.hosts)[:10]) or "none"
-        raise Refusal(
-            Reason.HOST_NOT_FOUND,
-            f"host {name!r} is not known (known: {known})",
-            "see `trunkline host list`",
-            host=name,
-        )
+        raise unknown_host(snapshot, name)
     return stored
 
 

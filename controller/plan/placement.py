@@ -18,17 +18,22 @@ def readable(snapshot: Snapshot, *wanted: str) -> None:
             raise codec.known_corrupt(key, snapshot.broken[key])
 
 
+def unknown_host(snapshot: Snapshot, name: str) -> Refusal:
+    """HOST_NOT_FOUND, naming those that are known."""
+    known = ", ".join(sorted(snapshot.hosts)[:10]) or "none"
+    return Refusal(
+        Reason.HOST_NOT_FOUND,
+        f"host {name!r} is not known (known: {known})",
+        "start its agent, which registers it; see `trunkline host list`",
+        host=name,
+    )
+
+
 def open_host(snapshot: Snapshot, name: str) -> Stored[HostRecord]:
     """A host that takes attachments; raises HOST_NOT_FOUND, HOST_FORGETTING, HOST_DRAINED."""
     stored = snapshot.hosts.get(name)
     if stored is None:
-        known = ", ".join(sorted(snapshot.hosts)[:10]) or "none"
-        raise Refusal(
-            Reason.HOST_NOT_FOUND,
-            f"host {name!r} is not known (known: {known})",
-            "start its agent, which registers it; see `trunkline host list`",
-            host=name,
-        )
+        raise unknown_host(snapshot, name)
     if stored.value.forgetting:
         raise Refusal(Reason.HOST_FORGETTING, f"host {name} is being forgotten", "wait until it is gone", host=name)
     if stored.value.drained:
