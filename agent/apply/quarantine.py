@@ -48,6 +48,7 @@ class Quarantine:
         self._suspects: dict[str, _Suspect] = {}
         self._doubtful: dict[str, TrunklineError] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._screened = clock.monotonic()
         self._log = log.get("quarantine")
 
     def suspect(self, names: Iterable[str]) -> None:
@@ -79,12 +80,13 @@ class Quarantine:
         return dict(self._doubtful)
 
     def due(self) -> float | None:
-        """Monotonic time of the next probe to come; None when none is waiting."""
-        now = self._clock.monotonic()
-        return min((suspect.due for suspect in self._suspects.values() if suspect.due > now), default=None)
+        """Monotonic time of the next probe to come, which may be over already; None when none is waiting."""
+        # What came due since the jobs were screened was not probed for then, and nothing else would wake the loop.
+        return min((suspect.due for suspect in self._suspects.values() if suspect.due > self._screened), default=None)
 
     def screen(self, jobs: Sequence[Job], links: Sequence[Link]) -> list[Job]:
         """The jobs that may be done now. Probes for the others begin here, and end by `wake`."""
+        self._screened = self._clock.monotonic()
         by_index = {link.index: link for link in links}
         allowed: list[Job] = []
         probes: dict[str, list[ConflictProbe]] = {}
@@ -104,7 +106,7 @@ class Quarantine:
         return allowed
 
     def _may_probe(self, suspect: _Suspect) -> bool:
-        return not suspect.probing and suspect.due <= self._clock.monotonic()
+        return not suspect.probing and suspect.due <= self._screened
 
     def _silent(self, suspect: _Suspect, parent: Link | None, spec: MacvlanSpec) -> bool:
         if parent is None or parent.carrier:

@@ -12,6 +12,7 @@ from fakes.links import FakeKernel, FakeLinks
 from fakes.prober import FakeProber, FakeWire
 from fakes.targets import FakeTargets
 
+from agent.apply import Quarantine
 from agent.loop import Intake, Loop, Memory, World
 from agent.loop.retries import Retries
 from agent.plan.state import Interface, Link, Namespace, UplinkConfig
@@ -213,15 +214,17 @@ async def test_a_step_that_fails_is_tried_again_and_harms_no_other(machine: Mach
     assert refusals == 0
 
 
+class Hand(SystemClock):
+    """A clock that is moved by hand."""
+
+    seconds = 100.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
 def test_a_wait_that_ends_before_the_loop_rests_is_not_forgotten() -> None:
     """It was not over when the loop planned, so it was not tried; the tick may be far away."""
-
-    class Hand(SystemClock):
-        seconds = 100.0
-
-        def monotonic(self) -> float:
-            return self.seconds
-
     clock = Hand()
     retries, web = Retries(clock, lambda: 1.0), Subject("attachment", "web/blue")
     retries.failed(web, TrunklineError(Reason.KERNEL_REFUSED, "no buffer space"))
@@ -235,6 +238,20 @@ def test_a_wait_that_ends_before_the_loop_rests_is_not_forgotten() -> None:
     retries.plan()
     assert not retries.waits(web)
     assert retries.due() is None, "it is tried now"
+
+
+async def test_a_probe_that_comes_due_before_the_loop_rests_is_not_forgotten() -> None:
+    clock = Hand()
+    quarantine = Quarantine(FakeProber(FakeWire(), "h1"), clock, lambda: 1.0, lambda: None)
+    quarantine.suspect(["db/blue"])
+    quarantine._suspects["db/blue"].due = clock.seconds + 1
+    quarantine.screen([], [])
+    clock.seconds += 10
+    due = quarantine.due()
+    assert due is not None
+    assert due <= clock.seconds
+    quarantine.screen([], [])
+    assert quarantine.due() is None, "nothing is to be made for it, so nothing is to be probed"
 
 
 async def test_a_failure_is_reported_while_it_lasts(machine: Machine) -> None:
