@@ -32,7 +32,11 @@ class Inside:
     def links(self) -> dict[str, dict[str, Any]]:
         """Links with addresses by name, less loopback, as `ip -json -details addr` tells them."""
         text = self.guest.ok([*self._enter(), "ip", "-json", "-details", "addr", "show"])
-        return {link["ifname"]: link for link in json.loads(text) if link.get("ifname") not in (None, "lo")}
+        links = {link["ifname"]: link for link in json.loads(text) if link.get("ifname") not in (None, "lo")}
+        for link in links.values():
+            # The kernel works it out up to a second after the link came up (link_watch): it is no change of ours.
+            link.pop("operstate", None)
+        return links
 
     def addresses(self, family: str = "inet") -> set[str]:
         """Addresses with prefix length, less link-local ones."""
