@@ -13,6 +13,7 @@ from controller.reconcile.commit import Committer, Planned
 from controller.reconcile.follower import Follower
 from controller.reconcile.keeping import keep
 from controller.reconcile.leases import ReplicaLease, RestLeases
+from controller.reconcile.orphans import Orphans
 from controller.reconcile.releasing import Releaser, Upkeep
 from controller.reconcile.settling import Settling
 from controller.reconcile.subscription import Subscription
@@ -47,6 +48,7 @@ class Replica:
         self.releaser = Releaser(store, self.follower, self.leases, clock)
         self._lease = ReplicaLease(store, clock, Backoff(0.05, 2.0), self._lost_lease)
         self._upkeep = Upkeep(self.releaser, self.follower, clock)
+        self._orphans = Orphans(name, store, self.follower, self.fleet, clock)
         self._new_epoch = new_epoch
         self._founded = asyncio.Event()
         self._fenced = asyncio.Event()
@@ -60,7 +62,7 @@ class Replica:
 
     def start(self) -> None:
         """Begin to follow the store; returns at once, whether it answers or not."""
-        for work in (self._follow, self._lease.run, self._upkeep.run, self._found_epoch):
+        for work in (self._follow, self._lease.run, self._upkeep.run, self._orphans.run, self._found_epoch):
             self._tasks.append(asyncio.create_task(keep(work.__qualname__, work, self.clock)))
 
     def end_streams(self) -> None:
@@ -210,12 +212,12 @@ class Replica:
         return Planned(plan.txn, plan.warnings)
 
     async def _close_record(self, host: str, number: int) -> None:
-        """Show the host as gone at once; if the store is away, its lease will."""
+        """Show the host as gone at once; if the store is away, a later look for orphans does, or the lease."""
         key = keys.session(host)
         try:
             await asyncio.shield(self.store.commit(Txn((Unchanged(key, number),), (Delete(key),))))
         except TrunklineError as error:
-            _log.info("session record left to its lease", host=host, problem=error.message)
+            _log.info("session record left for later", host=host, problem=error.message)
 
     async def _check_history(self, facts: HostFacts) -> None:
         """Refuse a host that has worked towards a revision of this history that the store has not reached: the
