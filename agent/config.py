@@ -1,4 +1,4 @@
-"""The agent's configuration file. docs/configuration.md shows every key."""
+"""The agent's configuration file. `trunkline-agent --help` shows every key."""
 
 from __future__ import annotations
 

@@ -292,11 +292,6 @@ class Fleet:
             if (session := self._sessions.get(host)) is not None:
                 session.poke()
 
-    def poke_all(self) -> None:
-        """Every desired state may have changed."""
-        for session in self._sessions.values():
-            session.poke()
-
     def end_all(self, error: TrunklineError) -> None:
         """End every session; the agents come back by themselves."""
         sessions = list(self._sessions.values())

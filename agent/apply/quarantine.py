@@ -126,6 +126,11 @@ class Quarantine:
             answers = await self._prober.conflicts([probe for _, probe in flat])
         except TrunklineError as error:
             answers = [error] * len(flat)
+        except Exception as error:
+            # Without a verdict the interface would stay down for good, and nobody would be told.
+            self._log.error("probe failed", exc_info=error)
+            bug = TrunklineError(Reason.INTERNAL, "the agent failed to probe; its log has the traceback")
+            answers = [bug] * len(flat)
         verdicts: dict[str, list[tuple[str, str | TrunklineError]]] = {}
         for (name, probe), answer in zip(flat, answers, strict=True):
             verdicts.setdefault(name, []).append((probe.address, answer))

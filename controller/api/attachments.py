@@ -80,7 +80,7 @@ class AttachmentApi(attachment_pb2_grpc.AttachmentServiceServicer):
 
     async def _inspect(self, wanted: AttachmentRequest) -> list[str]:
         """Ask the host about the target; what it refuses is raised, what it cannot say becomes a warning."""
-        snapshot = self._replica.snapshot
+        snapshot = await self._replica.follower.loaded()
         host, network = snapshot.hosts.get(wanted.host), snapshot.networks.get(wanted.network)
         name = wanted.name or default_name(wanted.target, wanted.network)
         if host is None or network is None or snapshot.attachment(wanted.host, name) is not None:

@@ -14,6 +14,7 @@ from grpc import aio
 from controller.fleet import Session
 from controller.reconcile.replica import Replica
 from controller.reconcile.settling import Settling
+from trunkline import log
 from trunkline.agent.v1 import session_pb2, session_pb2_grpc
 from trunkline.errors import Reason, Refusal, TrunklineError
 from trunkline.ids import PROTOCOL, check_name
@@ -23,6 +24,8 @@ from trunkline.wire import hello_from_pb, observation_from_pb
 
 HELLO_SECONDS = 10.0
 """How long a stream may stay open without a hello."""
+
+_log = log.get("session")
 
 Requests = AsyncIterator[session_pb2.ConnectRequest]
 
@@ -100,6 +103,10 @@ async def _listen(requests: Requests, session: Session, settling: Settling) -> N
         session.end(error)
     except aio.AioRpcError as error:
         session.end(TrunklineError(Reason.HOST_UNREACHABLE, f"the stream of host {session.host} broke: {error.code()}"))
+    except Exception as error:
+        # Unread, the stream would stay open, and the host connected and mute.
+        _log.error("session failed", host=session.host, exc_info=error)
+        session.end(TrunklineError(Reason.INTERNAL, f"the controller failed on a message of host {session.host}"))
     else:
         session.end(TrunklineError(Reason.HOST_UNREACHABLE, f"host {session.host} closed its session"))
 

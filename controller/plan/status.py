@@ -122,11 +122,6 @@ def network_hosts(snapshot: Snapshot, name: str) -> tuple[NetworkOnHost, ...]:
     return tuple(found)
 
 
-def network_phase(snapshot: Snapshot, name: str) -> NetworkPhase:
-    """Where a network stands; PENDING for one that does not exist."""
-    return _phase(snapshot, name, network_hosts(snapshot, name))
-
-
 def _phase(snapshot: Snapshot, name: str, hosts: tuple[NetworkOnHost, ...]) -> NetworkPhase:
     stored = snapshot.networks.get(name)
     if stored is not None and stored.value.deleting:

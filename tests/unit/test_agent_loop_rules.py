@@ -369,6 +369,18 @@ async def test_a_probe_that_fails_is_no_verdict_but_does_not_hold_for_ever(machi
     assert ("web/blue", "PROBE_FAILED") in [(problem.object, problem.reason) for problem in seen.problems]
 
 
+async def test_a_bug_in_probing_does_not_hold_for_ever(machine: Machine) -> None:
+    async def conflicts(probes: Sequence[ConflictProbe]) -> list[str | TrunklineError]:
+        raise ZeroDivisionError
+
+    machine.prober.conflicts = conflicts  # type: ignore[method-assign]
+    machine.wire.hold("h1", "20.0.0.17", container("web", 17).mac)
+    await booted(machine, container("web", 17))
+    seen = await machine.until(phases(Phase.FAILED))
+    assert one(seen, "web/blue").reason == "INTERNAL"
+    await machine.until(phases(Phase.READY), timeout=20)
+
+
 async def test_on_a_dead_wire_nothing_is_judged(machine: Machine) -> None:
     machine.kernel.change(machine.kernel.host, machine.uplink, carrier=False)
     sub = machine.kernel.add_link(

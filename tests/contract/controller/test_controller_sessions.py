@@ -10,7 +10,7 @@ from contract.controller.rig import PENDING, READY, SECONDS, WAITING, Rig, refus
 from fakes.scripted_agent import ScriptedAgent
 from grpc import aio
 
-from controller.api import attachments
+from controller.api import attachments, session
 from controller.config import TlsTable
 from controller.reconcile import keeping, leases
 from controller.state import keys
@@ -158,6 +158,19 @@ async def test_host_that_has_seen_more_than_the_store(rig: Rig) -> None:
     with refused(Reason.STORE_BEHIND, "docker1", "999999"):
         await rig.agent("docker1", epoch=epoch, revision=999_999).start()
     await rig.agent("docker1", epoch="another", revision=999_999).start()
+
+
+async def test_bug_in_taking_a_message_ends_the_session(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = await rig.agent("docker1").start()
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(session, "observation_from_pb", broken)
+    await rig.create()  # what it observes of this is not understood
+    await agent.until(lambda: agent.error is not None)
+    assert agent.error is not None
+    assert from_rpc_error(agent.error).reason is Reason.INTERNAL
 
 
 async def test_lost_lease_ends_all_sessions(memory: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
