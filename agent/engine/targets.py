@@ -155,9 +155,14 @@ class DockerTargets:
         if self._client is not None:
             tasks.append(asyncio.create_task(self._listen_to_docker(self._client, wake)))
         try:
+            for task in tasks:
+                task.add_done_callback(lambda _: wake.set())
             while True:
                 await wake.wait()
                 wake.clear()
+                for task in tasks:
+                    if task.done():
+                        task.result()  # it ends only by failing, and then nobody listens any more
                 yield
         finally:
             for task in tasks:

@@ -48,6 +48,7 @@ class Wakes:
         self._loop = asyncio.get_running_loop()
         self._woken = asyncio.Event()
         self._closed = False
+        self._broken = False
         self._loop.add_reader(subscription.fileno(), self._drain)
 
     def _drain(self) -> None:
@@ -61,6 +62,7 @@ class Wakes:
                 self._note("")
                 if error.errno != errno.ENOBUFS:
                     self._loop.remove_reader(self._subscription.fileno())
+                    self._broken = True
                     return
                 continue
             if not ancillary:  # of the host's own namespace
@@ -76,13 +78,14 @@ class Wakes:
         self._woken.set()
 
     async def wait(self) -> frozenset[str] | None:
-        """Until something happened: identities of the targets where it did, none for anywhere. None when closed."""
+        """Until something happened: identities of the targets where it did, none for anywhere. None when closed, or
+        when nothing can be heard any more."""
         await self._woken.wait()
         self._woken.clear()
         places = frozenset() if self._everywhere else frozenset(self._places)
         self._places.clear()
         self._everywhere = False
-        return None if self._closed else places
+        return None if self._closed or self._broken else places
 
     def close(self) -> None:
         """Stop listening; wakes the waiter. Idempotent."""

@@ -144,10 +144,14 @@ class Session:
 
     async def _send(self, call: _Call, session: int) -> None:
         while True:
-            message = await self._outbox.take(session)
             try:
-                await call.write(message)
+                await call.write(await self._outbox.take(session))
             except (grpc.RpcError, asyncio.InvalidStateError):  # the reader learns why the stream ended
+                return
+            except Exception as bug:
+                # A session that only listens would look well and tell nothing.
+                self._log.error("sending failed", exc_info=bug)
+                call.cancel()
                 return
 
     async def _receive(self, call: _Call, tasks: set[asyncio.Task[None]]) -> None:

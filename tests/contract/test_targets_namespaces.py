@@ -16,7 +16,7 @@ from fakes.links import FakeKernel
 from fakes.targets import FakeTargets
 from netns.places import Place, Places
 
-from agent.engine import DockerTargets
+from agent.engine import DockerTargets, targets
 from agent.ports import ResolvedTarget, Targets
 from trunkline.errors import Reason, TrunklineError
 from trunkline.model import Target, TargetKind
@@ -178,3 +178,19 @@ async def test_a_process_is_a_target() -> None:
     assert own.reason is Reason.NETNS_IS_HOST
     assert isinstance(nobody, TrunklineError)
     assert nobody.reason is Reason.NETNS_NOT_FOUND
+
+
+async def test_a_bug_in_looking_ends_the_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever listens begins again; a stream that says nothing any more would never be noticed."""
+
+    def broken(_: object) -> bool:
+        raise ZeroDivisionError
+
+    real = DockerTargets("", "h1")
+    monkeypatch.setattr(targets, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(type(real._watched), "changed", broken)
+    with pytest.raises(ZeroDivisionError):
+        async with asyncio.timeout(5):
+            async for _ in real.events():
+                pass
+    await real.close()

@@ -13,7 +13,7 @@ from fakes.prober import FakeProber, FakeWire
 from fakes.targets import FakeTargets
 
 from agent.plan.state import HostConfig, UplinkConfig
-from agent.session import Answers, Controllers, Dialogue, Outbox, Session
+from agent.session import Answers, Controllers, Dialogue, Outbox, Session, outbox
 from trunkline.agent.v1 import session_pb2
 from trunkline.clock import SystemClock
 from trunkline.errors import Reason, TrunklineError
@@ -87,6 +87,21 @@ async def test_the_latest_observation_goes_up_and_again_in_the_next_session(
     await controller.start()
     await controller.until(lambda: len(controller.observations) == 2)
     assert (controller.observations[1].revision, controller.observations[1].session) == (3, 2)
+
+
+async def test_a_bug_in_sending_ends_the_session(
+    agent: Agent, controller: FakeController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Observation) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(outbox, "observation_to_pb", broken)
+    agent.start()
+    await controller.until(lambda: controller.sessions == 1)
+    agent.outbox.report(Observation("e1", 1))
+    await controller.until(lambda: len(controller.hellos) == 2)
+    monkeypatch.undo()
+    await controller.until(lambda: bool(controller.observations))
 
 
 async def test_desired_states_come_down(agent: Agent, controller: FakeController) -> None:
