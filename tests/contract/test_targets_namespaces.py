@@ -190,7 +190,5 @@ async def test_a_bug_in_looking_ends_the_events(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(targets, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(type(real._watched), "changed", broken)
     with pytest.raises(ZeroDivisionError):
-        async with asyncio.timeout(5):
-            async for _ in real.events():
-                pass
+        await asyncio.wait_for(anext(real.events()), 5)
     await real.close()
