@@ -149,6 +149,13 @@ class Replica:
         record = codec.encode(EpochRecord(self._new_epoch()))
         return Planned(Txn((Absent(keys.EPOCH),), (Put(keys.EPOCH, record),)), None)
 
+    def _plan_renewal(self, snapshot: Snapshot, lost: str) -> Planned[None]:
+        if snapshot.epoch != lost:
+            return Planned(None, None)  # another host has shown it already
+        record = codec.encode(EpochRecord(self._new_epoch()))
+        guard = Unchanged(keys.EPOCH, snapshot.mod_revision(keys.EPOCH))
+        return Planned(Txn((guard,), (Put(keys.EPOCH, record),)), None)
+
     def _changed(self, dirty: Dirty, flapped: frozenset[str]) -> None:
         self._check_order()
         self.fleet.poke(dirty.desired)
@@ -167,7 +174,7 @@ class Replica:
             error = TrunklineError(
                 Reason.STORE_BEHIND,
                 f"the store went back from revision {before} to {revision}: it lost data",
-                "bring its newer data back",
+                "the hosts remove nothing until `trunkline-agent accept-epoch` there; or bring its newer data back",
             )
             _log.error("store behind", problem=error.message)
             self.fleet.end_all(error)
@@ -180,7 +187,7 @@ class Replica:
     async def session(self, facts: HostFacts) -> AsyncIterator[tuple[Session, Settling]]:
         """Register a host and hold its session: its record is written on entry and removed on leaving.
 
-        Raises what `register` refuses, STORE_BEHIND, and STORE_UNAVAILABLE while this replica holds no lease.
+        Raises what `register` refuses, and STORE_UNAVAILABLE while this replica holds no lease.
         """
         await self._check_history(facts)
         # New hosts all want the lowest free number; known ones want nothing of each other.
@@ -220,8 +227,9 @@ class Replica:
             _log.info("session record left for later", host=host, problem=error.message)
 
     async def _check_history(self, facts: HostFacts) -> None:
-        """Refuse a host that has worked towards a revision of this history that the store has not reached: the
-        store lost data, and addresses that it gave out may be given out again."""
+        """A host that has worked towards a revision of this history that the store has not reached: the store lost
+        data, as by a restored copy. The history gets a new id, so that no host removes what the store forgot before
+        an operator has looked."""
         try:
             async with asyncio.timeout(FOUNDED_SECONDS):
                 await self._founded.wait()
@@ -229,10 +237,13 @@ class Replica:
             raise StoreUnavailable("the store has not been read yet") from None
         snapshot = await self.committer.fresh()
         if facts.epoch and facts.epoch == snapshot.epoch and facts.revision > snapshot.revision:
-            raise TrunklineError(
-                Reason.STORE_BEHIND,
-                f"host {facts.host} has seen revision {facts.revision} of history {facts.epoch},"
-                f" but the store is at {snapshot.revision}: it lost data",
-                "bring the newer data of the store back; the host keeps running what it has meanwhile",
+            _, revision = await self.committer.commit(lambda snapshot: self._plan_renewal(snapshot, facts.epoch))
+            await self.follower.reached(revision)
+            _log.error(
+                "history renewed: the store lost data",
                 host=facts.host,
+                seen=facts.revision,
+                store=snapshot.revision,
+                was=facts.epoch,
+                now=self.snapshot.epoch,
             )

@@ -153,11 +153,19 @@ async def test_host_that_does_not_answer_delays_only_its_own_question(
     assert any("did not answer" in warning for warning in late.warnings)
 
 
-async def test_host_that_has_seen_more_than_the_store(rig: Rig) -> None:
-    epoch = rig.app.replica.snapshot.epoch
-    with refused(Reason.STORE_BEHIND, "docker1", "999999"):
-        await rig.agent("docker1", epoch=epoch, revision=999_999).start()
-    await rig.agent("docker1", epoch="another", revision=999_999).start()
+async def test_host_that_has_seen_more_than_the_store_renews_the_history(rig: Rig) -> None:
+    """The store lost data. What the hosts have is not to be removed, whatever the store is at later."""
+    lost = rig.app.replica.snapshot.epoch
+    bystander = await rig.agent("docker2").start()
+    agent = await rig.agent("docker1", epoch=lost, revision=999_999).start()
+    renewed = rig.app.replica.snapshot.epoch
+    assert renewed != lost
+    for one in (agent, bystander):
+        await one.until(lambda one=one: one.desired is not None and one.desired.epoch == renewed)  # type: ignore[misc]
+    await rig.agent("docker3", epoch=lost, revision=999_999).start()
+    assert rig.app.replica.snapshot.epoch == renewed, "once is enough"
+    await rig.agent("docker4", epoch="another", revision=999_999).start()
+    assert rig.app.replica.snapshot.epoch == renewed, "a history that is not the store's says nothing of it"
 
 
 async def test_bug_in_taking_a_message_ends_the_session(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
