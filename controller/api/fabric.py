@@ -39,7 +39,9 @@ class FabricApi(fabric_pb2_grpc.FabricServiceServicer):
                 f"controller {self._replica.name} speaks protocol {PROTOCOL}, the client {request.protocol}",
                 "install the same release of Trunkline on both",
             )
-        return fabric_pb2.PingResponse(version=self._version, protocol=PROTOCOL, replica=self._replica.name)
+        return fabric_pb2.PingResponse(
+            version=self._version, protocol=PROTOCOL, replica=self._replica.name, level=self._replica.level
+        )
 
     async def SetUplink(self, request: fabric_pb2.SetUplinkRequest, context: Context) -> fabric_pb2.SetUplinkResponse:
         """Replace what the switches carry on a label."""

@@ -60,6 +60,7 @@ class Double:
         self.cut_watch_once = False
         self.stale_seconds = 0
         self.mute = False
+        self.level = True
         self._server: grpc.Server | None = None
 
     def __enter__(self) -> Self:
@@ -143,7 +144,7 @@ class _Fabric(fabric_pb2_grpc.FabricServiceServicer):
 
     def Ping(self, request: Any, context: Any) -> fabric_pb2.PingResponse:
         self.double.take("Ping", request, context)
-        return fabric_pb2.PingResponse(version="0.1.0", protocol=1, replica="c1")
+        return fabric_pb2.PingResponse(version="0.1.0", protocol=1, replica="c1", level=self.double.level)
 
     def SetUplink(self, request: Any, context: Any) -> fabric_pb2.SetUplinkResponse:
         self.double.take("SetUplink", request, context)

@@ -522,6 +522,17 @@ def test_status(double: Double, cli: Run) -> None:
     assert "All is well" not in got
 
 
+@pytest.mark.parametrize(("levels", "asked"), [((False, True), 1), ((False, False), 0), ((True, True), 0)])
+def test_a_controller_whose_store_answers_is_preferred(
+    double: Double, cli: Run, levels: tuple[bool, bool], asked: int
+) -> None:
+    with Double() as second:
+        doubles = (double, second)
+        double.level, second.level = levels
+        assert cli("--controller", f"{double.endpoint},{second.endpoint}", "network", "list").code == 0
+        assert ["ListNetworks" in [name for name, _ in one.calls] for one in doubles] == [asked == 0, asked == 1]
+
+
 def test_the_first_controller_that_answers_is_asked(double: Double, cli: Run) -> None:
     got = cli("--controller", f"127.0.0.1:1,{double.endpoint}", "network", "list")
     assert got.code == 0

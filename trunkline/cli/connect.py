@@ -70,30 +70,41 @@ class Fabric:
             self._channel = None
 
     def connect(self) -> None:
-        """Take the first controller that answers. Raises CONTROLLER_UNREACHABLE with what each one said, and
-        PROTOCOL_VERSION when one answers that speaks another protocol."""
+        """Take the first controller that answers and whose store answers it, or else the first that answers: that one
+        still tells what it last knew. Raises CONTROLLER_UNREACHABLE with what each one said, and PROTOCOL_VERSION
+        when one answers that speaks another protocol."""
         self.close()
-        said = []
+        said: list[str] = []
         for endpoint in self._access.endpoints:
             channel = rpc.sync_channel(endpoint, self._access.tls)
-            try:
-                timeout = min(_HELLO_SECONDS, self.remaining())
-                fabric_pb2_grpc.FabricServiceStub(channel).Ping(
-                    fabric_pb2.PingRequest(protocol=PROTOCOL), timeout=timeout
-                )
-            except grpc.RpcError as error:
+            level = self._greet(endpoint, channel, said)
+            if level is None or (self._channel is not None and not level):
                 channel.close()
-                known = rpc.from_rpc_error(error)
-                if known.reason not in _ELSEWHERE:
-                    raise known from None
-                said.append(f"{endpoint}: {_why(known, timeout)}")
                 continue
+            self.close()
             self._channel, self.endpoint = channel, endpoint
-            self._bind(channel)
-            return
-        raise TrunklineError(
-            Reason.CONTROLLER_UNREACHABLE, f"no controller answered ({'; '.join(said)})", self._next(" ".join(said))
-        )
+            if level:
+                break
+        if self._channel is None:
+            known = "; ".join(said)
+            raise TrunklineError(
+                Reason.CONTROLLER_UNREACHABLE, f"no controller answered ({known})", self._next(" ".join(said))
+            )
+        self._bind(self._channel)
+
+    def _greet(self, endpoint: str, channel: grpc.Channel, said: list[str]) -> bool | None:
+        """Whether the controller's store answers it; None, and a word in `said`, when the controller does not."""
+        timeout = min(_HELLO_SECONDS, self.remaining())
+        try:
+            ping = fabric_pb2.PingRequest(protocol=PROTOCOL)
+            return fabric_pb2_grpc.FabricServiceStub(channel).Ping(ping, timeout=timeout).level
+        except grpc.RpcError as error:
+            known = rpc.from_rpc_error(error)
+            if known.reason not in _ELSEWHERE:
+                channel.close()
+                raise known from None
+            said.append(f"{endpoint}: {_why(known, timeout)}")
+            return None
 
     def _next(self, said: str) -> str:
         """What to do when no controller answered, by what was said."""

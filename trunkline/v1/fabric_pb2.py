@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19trunkline/v1/fabric.proto\x12\x0ctrunkline.v1\"\x1f\n\x0bPingRequest\x12\x10\n\x08protocol\x18\x01 \x01(\r\"B\n\x0cPingResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\r\x12\x0f\n\x07replica\x18\x03 \x01(\t\"(\n\tVlanRange\x12\r\n\x05\x66irst\x18\x01 \x01(\r\x12\x0c\n\x04last\x18\x02 \x01(\r\"\x8b\x01\n\x06Uplink\x12\r\n\x05label\x18\x01 \x01(\t\x12&\n\x05vlans\x18\x02 \x03(\x0b\x32\x17.trunkline.v1.VlanRange\x12\'\n\x05hosts\x18\x03 \x03(\x0b\x32\x18.trunkline.v1.HostUplink\x12\x0b\n\x03set\x18\x04 \x01(\x08\x12\x14\n\x0cvlans_in_use\x18\x05 \x03(\r\"\x92\x01\n\nHostUplink\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12\x0f\n\x07present\x18\x03 \x01(\x08\x12\n\n\x02up\x18\x04 \x01(\x08\x12\x0f\n\x07\x63\x61rrier\x18\x05 \x01(\x08\x12\x0b\n\x03mtu\x18\x06 \x01(\r\x12\x0b\n\x03mac\x18\x07 \x01(\t\x12\x0f\n\x07problem\x18\x08 \x01(\t\x12\r\n\x05label\x18\t \x01(\t\"I\n\x10SetUplinkRequest\x12\r\n\x05label\x18\x01 \x01(\t\x12&\n\x05vlans\x18\x02 \x03(\x0b\x32\x17.trunkline.v1.VlanRange\"K\n\x11SetUplinkResponse\x12$\n\x06uplink\x18\x01 \x01(\x0b\x32\x14.trunkline.v1.Uplink\x12\x10\n\x08warnings\x18\x02 \x03(\t\"\x14\n\x12ListUplinksRequest\"<\n\x13ListUplinksResponse\x12%\n\x07uplinks\x18\x01 \x03(\x0b\x32\x14.trunkline.v1.Uplink\"\x12\n\x10GetStatusRequest\"c\n\x0bStoreMember\x12\x10\n\x08\x65ndpoint\x18\x01 \x01(\t\x12\x0f\n\x07healthy\x18\x02 \x01(\x08\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07problem\x18\x04 \x01(\t\x12\x0f\n\x07\x64\x62_size\x18\x05 \x01(\x03\"H\n\x07Problem\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06object\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\"\xc0\x02\n\x11GetStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0f\n\x07replica\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12(\n\x05store\x18\x05 \x03(\x0b\x32\x19.trunkline.v1.StoreMember\x12\r\n\x05hosts\x18\x06 \x01(\r\x12\x17\n\x0fhosts_connected\x18\x07 \x01(\r\x12\x10\n\x08networks\x18\x08 \x01(\r\x12\x13\n\x0b\x61ttachments\x18\t \x01(\r\x12\x19\n\x11\x61ttachments_ready\x18\n \x01(\r\x12\x11\n\taddresses\x18\x0b \x01(\r\x12\'\n\x08problems\x18\x0c \x03(\x0b\x32\x15.trunkline.v1.Problem\x12\x18\n\x10\x61ttachments_away\x18\r \x01(\r2\xbe\x02\n\rFabricService\x12=\n\x04Ping\x12\x19.trunkline.v1.PingRequest\x1a\x1a.trunkline.v1.PingResponse\x12L\n\tSetUplink\x12\x1e.trunkline.v1.SetUplinkRequest\x1a\x1f.trunkline.v1.SetUplinkResponse\x12R\n\x0bListUplinks\x12 .trunkline.v1.ListUplinksRequest\x1a!.trunkline.v1.ListUplinksResponse\x12L\n\tGetStatus\x12\x1e.trunkline.v1.GetStatusRequest\x1a\x1f.trunkline.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19trunkline/v1/fabric.proto\x12\x0ctrunkline.v1\"\x1f\n\x0bPingRequest\x12\x10\n\x08protocol\x18\x01 \x01(\r\"Q\n\x0cPingResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\r\x12\x0f\n\x07replica\x18\x03 \x01(\t\x12\r\n\x05level\x18\x04 \x01(\x08\"(\n\tVlanRange\x12\r\n\x05\x66irst\x18\x01 \x01(\r\x12\x0c\n\x04last\x18\x02 \x01(\r\"\x8b\x01\n\x06Uplink\x12\r\n\x05label\x18\x01 \x01(\t\x12&\n\x05vlans\x18\x02 \x03(\x0b\x32\x17.trunkline.v1.VlanRange\x12\'\n\x05hosts\x18\x03 \x03(\x0b\x32\x18.trunkline.v1.HostUplink\x12\x0b\n\x03set\x18\x04 \x01(\x08\x12\x14\n\x0cvlans_in_use\x18\x05 \x03(\r\"\x92\x01\n\nHostUplink\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12\x0f\n\x07present\x18\x03 \x01(\x08\x12\n\n\x02up\x18\x04 \x01(\x08\x12\x0f\n\x07\x63\x61rrier\x18\x05 \x01(\x08\x12\x0b\n\x03mtu\x18\x06 \x01(\r\x12\x0b\n\x03mac\x18\x07 \x01(\t\x12\x0f\n\x07problem\x18\x08 \x01(\t\x12\r\n\x05label\x18\t \x01(\t\"I\n\x10SetUplinkRequest\x12\r\n\x05label\x18\x01 \x01(\t\x12&\n\x05vlans\x18\x02 \x03(\x0b\x32\x17.trunkline.v1.VlanRange\"K\n\x11SetUplinkResponse\x12$\n\x06uplink\x18\x01 \x01(\x0b\x32\x14.trunkline.v1.Uplink\x12\x10\n\x08warnings\x18\x02 \x03(\t\"\x14\n\x12ListUplinksRequest\"<\n\x13ListUplinksResponse\x12%\n\x07uplinks\x18\x01 \x03(\x0b\x32\x14.trunkline.v1.Uplink\"\x12\n\x10GetStatusRequest\"c\n\x0bStoreMember\x12\x10\n\x08\x65ndpoint\x18\x01 \x01(\t\x12\x0f\n\x07healthy\x18\x02 \x01(\x08\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07problem\x18\x04 \x01(\t\x12\x0f\n\x07\x64\x62_size\x18\x05 \x01(\x03\"H\n\x07Problem\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06object\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\"\xc0\x02\n\x11GetStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0f\n\x07replica\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12(\n\x05store\x18\x05 \x03(\x0b\x32\x19.trunkline.v1.StoreMember\x12\r\n\x05hosts\x18\x06 \x01(\r\x12\x17\n\x0fhosts_connected\x18\x07 \x01(\r\x12\x10\n\x08networks\x18\x08 \x01(\r\x12\x13\n\x0b\x61ttachments\x18\t \x01(\r\x12\x19\n\x11\x61ttachments_ready\x18\n \x01(\r\x12\x11\n\taddresses\x18\x0b \x01(\r\x12\'\n\x08problems\x18\x0c \x03(\x0b\x32\x15.trunkline.v1.Problem\x12\x18\n\x10\x61ttachments_away\x18\r \x01(\r2\xbe\x02\n\rFabricService\x12=\n\x04Ping\x12\x19.trunkline.v1.PingRequest\x1a\x1a.trunkline.v1.PingResponse\x12L\n\tSetUplink\x12\x1e.trunkline.v1.SetUplinkRequest\x1a\x1f.trunkline.v1.SetUplinkResponse\x12R\n\x0bListUplinks\x12 .trunkline.v1.ListUplinksRequest\x1a!.trunkline.v1.ListUplinksResponse\x12L\n\tGetStatus\x12\x1e.trunkline.v1.GetStatusRequest\x1a\x1f.trunkline.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,29 +34,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PINGREQUEST']._serialized_start=43
   _globals['_PINGREQUEST']._serialized_end=74
   _globals['_PINGRESPONSE']._serialized_start=76
-  _globals['_PINGRESPONSE']._serialized_end=142
-  _globals['_VLANRANGE']._serialized_start=144
-  _globals['_VLANRANGE']._serialized_end=184
-  _globals['_UPLINK']._serialized_start=187
-  _globals['_UPLINK']._serialized_end=326
-  _globals['_HOSTUPLINK']._serialized_start=329
-  _globals['_HOSTUPLINK']._serialized_end=475
-  _globals['_SETUPLINKREQUEST']._serialized_start=477
-  _globals['_SETUPLINKREQUEST']._serialized_end=550
-  _globals['_SETUPLINKRESPONSE']._serialized_start=552
-  _globals['_SETUPLINKRESPONSE']._serialized_end=627
-  _globals['_LISTUPLINKSREQUEST']._serialized_start=629
-  _globals['_LISTUPLINKSREQUEST']._serialized_end=649
-  _globals['_LISTUPLINKSRESPONSE']._serialized_start=651
-  _globals['_LISTUPLINKSRESPONSE']._serialized_end=711
-  _globals['_GETSTATUSREQUEST']._serialized_start=713
-  _globals['_GETSTATUSREQUEST']._serialized_end=731
-  _globals['_STOREMEMBER']._serialized_start=733
-  _globals['_STOREMEMBER']._serialized_end=832
-  _globals['_PROBLEM']._serialized_start=834
-  _globals['_PROBLEM']._serialized_end=906
-  _globals['_GETSTATUSRESPONSE']._serialized_start=909
-  _globals['_GETSTATUSRESPONSE']._serialized_end=1229
-  _globals['_FABRICSERVICE']._serialized_start=1232
-  _globals['_FABRICSERVICE']._serialized_end=1550
+  _globals['_PINGRESPONSE']._serialized_end=157
+  _globals['_VLANRANGE']._serialized_start=159
+  _globals['_VLANRANGE']._serialized_end=199
+  _globals['_UPLINK']._serialized_start=202
+  _globals['_UPLINK']._serialized_end=341
+  _globals['_HOSTUPLINK']._serialized_start=344
+  _globals['_HOSTUPLINK']._serialized_end=490
+  _globals['_SETUPLINKREQUEST']._serialized_start=492
+  _globals['_SETUPLINKREQUEST']._serialized_end=565
+  _globals['_SETUPLINKRESPONSE']._serialized_start=567
+  _globals['_SETUPLINKRESPONSE']._serialized_end=642
+  _globals['_LISTUPLINKSREQUEST']._serialized_start=644
+  _globals['_LISTUPLINKSREQUEST']._serialized_end=664
+  _globals['_LISTUPLINKSRESPONSE']._serialized_start=666
+  _globals['_LISTUPLINKSRESPONSE']._serialized_end=726
+  _globals['_GETSTATUSREQUEST']._serialized_start=728
+  _globals['_GETSTATUSREQUEST']._serialized_end=746
+  _globals['_STOREMEMBER']._serialized_start=748
+  _globals['_STOREMEMBER']._serialized_end=847
+  _globals['_PROBLEM']._serialized_start=849
+  _globals['_PROBLEM']._serialized_end=921
+  _globals['_GETSTATUSRESPONSE']._serialized_start=924
+  _globals['_GETSTATUSRESPONSE']._serialized_end=1244
+  _globals['_FABRICSERVICE']._serialized_start=1247
+  _globals['_FABRICSERVICE']._serialized_end=1565
 # @@protoc_insertion_point(module_scope)

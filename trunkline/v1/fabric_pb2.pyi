@@ -49,22 +49,26 @@ class PingResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     PROTOCOL_FIELD_NUMBER: _builtins.int
     REPLICA_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of the distribution the server runs."""
     protocol: _builtins.int
     """Protocol number the server speaks."""
     replica: _builtins.str
     """Name of the controller replica that answered."""
+    level: _builtins.bool
+    """The store answers this replica; one that is not level can only tell what it last knew."""
     def __init__(
         self,
         *,
         version: _builtins.str = ...,
         protocol: _builtins.int = ...,
         replica: _builtins.str = ...,
+        level: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["protocol", b"protocol", "replica", b"replica", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["level", b"level", "protocol", b"protocol", "replica", b"replica", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

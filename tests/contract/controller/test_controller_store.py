@@ -150,7 +150,8 @@ async def test_start_while_the_store_is_away(etcd: EmbeddedEtcd) -> None:
         try:
             async with channel(app.addresses[0], None) as dialled:
                 rig = Rig(app, store, dialled)
-                assert (await rig.fabric.Ping(fabric_pb2.PingRequest(), timeout=SECONDS)).replica == "c1"
+                ping = await rig.fabric.Ping(fabric_pb2.PingRequest(), timeout=SECONDS)
+                assert (ping.replica, ping.level) == ("c1", False)
                 with refused(Reason.STORE_UNAVAILABLE, "not"):
                     await rig.networks.ListNetworks(network_pb2.ListNetworksRequest(), timeout=SECONDS)
                 os.kill(etcd.pid, signal.SIGCONT)
@@ -158,6 +159,7 @@ async def test_start_while_the_store_is_away(etcd: EmbeddedEtcd) -> None:
                 async with asyncio.timeout(30):
                     await founded(app)
                 await rig.create()
+                assert (await rig.fabric.Ping(fabric_pb2.PingRequest(), timeout=SECONDS)).level
         finally:
             await app.stop()
     finally:
