@@ -12,7 +12,7 @@ from grpc import aio
 from trunkline import rpc
 from trunkline.agent.v1 import session_pb2, session_pb2_grpc
 from trunkline.errors import TrunklineError
-from trunkline.model import AttachmentObservation, Desired, HostFacts, NetworkObservation, Observation
+from trunkline.model import AttachmentObservation, Desired, HostFacts, NetworkObservation, Observation, Phase
 from trunkline.wire import desired_to_pb, hello_from_pb, observation_from_pb
 
 T = TypeVar("T")
@@ -131,3 +131,18 @@ def attachment(seen: Observation, name: str) -> AttachmentObservation | None:
 def network(seen: Observation, name: str) -> NetworkObservation | None:
     """What was seen of a network."""
     return next((one for one in seen.networks if one.name == name), None)
+
+
+def in_phase(name: str, phase: Phase, revision: int = 0) -> Callable[[Observation], bool]:
+    """The attachment is in `phase`, in an observation of `revision` or later."""
+
+    def holds(seen: Observation) -> bool:
+        one = attachment(seen, name)
+        return one is not None and one.phase is phase and seen.revision >= revision
+
+    return holds
+
+
+def gone(name: str, revision: int = 0) -> Callable[[Observation], bool]:
+    """A complete observation of `revision` or later is without the attachment."""
+    return lambda seen: seen.complete and seen.revision >= revision and attachment(seen, name) is None

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from fakes.controller import FakeController
+from netns.agents import AgentProcess
 from netns.places import Place, Places
 
 from agent.kernel.links import KernelLinks
@@ -51,3 +53,20 @@ async def links(host: Place) -> AsyncIterator[KernelLinks]:
     adapter = KernelLinks(host.path)
     yield adapter
     await adapter.close()
+
+
+@pytest.fixture
+async def controller(tmp_path: Path) -> AsyncIterator[FakeController]:
+    """A controller that says what the test tells it."""
+    made = FakeController(tmp_path / "controller.sock")
+    await made.start()
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+async def agent(host: Place, tmp_path: Path, controller: FakeController) -> AsyncIterator[AgentProcess]:
+    """The real agent on `host`, dialling `controller`; started by the test."""
+    made = AgentProcess(host, tmp_path, [controller.endpoint])
+    yield made
+    await made.stop()

@@ -7,12 +7,12 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes.controller import FakeController, attachment, network
+from fakes.controller import FakeController, attachment, gone, in_phase, network
 from netns.agents import AgentProcess
 from netns.dying_agent import PHASES
 from netns.places import Place, Places
@@ -40,37 +40,10 @@ def desired(revision: int, *attachments: HostAttachment, networks: tuple[HostNet
     return Desired("e1", revision, networks, attachments)
 
 
-def in_phase(name: str, phase: Phase, revision: int = 0) -> Callable[[Observation], bool]:
-    def holds(seen: Observation) -> bool:
-        one = attachment(seen, name)
-        return one is not None and one.phase is phase and seen.revision >= revision
-
-    return holds
-
-
-def gone(name: str, revision: int) -> Callable[[Observation], bool]:
-    return lambda seen: seen.complete and seen.revision >= revision and attachment(seen, name) is None
-
-
 def default_route(place: Place) -> str:
     """Gateway of the route in force."""
     shown = place.ip("route", "get", "9.9.9.9").split()
     return shown[shown.index("via") + 1]
-
-
-@pytest.fixture
-async def controller(tmp_path: Path) -> AsyncIterator[FakeController]:
-    made = FakeController(tmp_path / "controller.sock")
-    await made.start()
-    yield made
-    await made.stop()
-
-
-@pytest.fixture
-async def agent(host: Place, tmp_path: Path, controller: FakeController) -> AsyncIterator[AgentProcess]:
-    made = AgentProcess(host, tmp_path, [controller.endpoint])
-    yield made
-    await made.stop()
 
 
 @pytest.fixture

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-from fakes.controller import FakeController, attachment, network
+from fakes.controller import FakeController, attachment, gone, in_phase, network
 from netns.agents import AgentProcess
 from netns.places import Place, Places
 from oracle.links import addresses as seen_addresses
@@ -19,7 +18,6 @@ from trunkline.model import (
     Desired,
     HostAttachment,
     HostNetwork,
-    Observation,
     Phase,
     Prefix,
     Target,
@@ -44,33 +42,6 @@ def attached(place: Place, number: int = 17, **more: object) -> HostAttachment:
 
 def desired(revision: int, *attachments: HostAttachment, epoch: str = "e1") -> Desired:
     return Desired(epoch, revision, (BLUE,), attachments)
-
-
-def in_phase(name: str, phase: Phase, revision: int = 0) -> Callable[[Observation], bool]:
-    def holds(seen: Observation) -> bool:
-        one = attachment(seen, name)
-        return one is not None and one.phase is phase and seen.revision >= revision
-
-    return holds
-
-
-def gone(name: str) -> Callable[[Observation], bool]:
-    return lambda seen: seen.complete and attachment(seen, name) is None
-
-
-@pytest.fixture
-async def controller(tmp_path: Path) -> AsyncIterator[FakeController]:
-    made = FakeController(tmp_path / "controller.sock")
-    await made.start()
-    yield made
-    await made.stop()
-
-
-@pytest.fixture
-async def agent(host: Place, tmp_path: Path, controller: FakeController) -> AsyncIterator[AgentProcess]:
-    made = AgentProcess(host, tmp_path, [controller.endpoint])
-    yield made
-    await made.stop()
 
 
 async def test_attach_and_detach(agent: AgentProcess, controller: FakeController, target: Place) -> None:
