@@ -14,7 +14,7 @@ from trunkline.cli.connect import Fabric
 from trunkline.cli.plain import enum_text, plain
 from trunkline.cli.screen import Column, Screen
 from trunkline.cli.standing import Stands
-from trunkline.cli.waiting import Waited, Wanted, wait
+from trunkline.cli.waiting import Waited, Wanted, wait, wait_gone
 from trunkline.cli.words import ago, duration, moment, short_id
 from trunkline.errors import Reason, Refusal, TrunklineError
 from trunkline.ids import check_attachment_name, check_ifname, check_mac, check_name, parse_address
@@ -166,15 +166,11 @@ def _leave(choices: Choices, fabric: Fabric, found: Attachment) -> Waited:
         lambda: _look(fabric, host, name, standing.attachment_removed),
         ends_gone=True,
     )
-    try:
-        return wait(fabric, choices, wanted)
-    except TrunklineError as error:
-        if error.reason in (Reason.HOST_UNREACHABLE, Reason.DEADLINE):
-            error.remedy = (
-                "its address stays held until the host was seen without the interface, "
-                f"or is forgotten: trunkline host forget {host}"
-            )
-        raise
+    held = (
+        "its address stays held until the host was seen without the interface, "
+        f"or is forgotten: trunkline host forget {host}"
+    )
+    return wait_gone(fabric, choices, wanted, held)
 
 
 def _watch(fabric: Fabric, host: str, name: str, stands: Callable[[Attachment], Stands]) -> Iterator[Stands | None]:

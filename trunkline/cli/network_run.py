@@ -12,7 +12,7 @@ from trunkline.cli.connect import Fabric
 from trunkline.cli.plain import enum_text, plain
 from trunkline.cli.screen import Column, Screen, grid
 from trunkline.cli.standing import Stands
-from trunkline.cli.waiting import Waited, Wanted, wait
+from trunkline.cli.waiting import Waited, Wanted, wait, wait_gone
 from trunkline.cli.words import duration
 from trunkline.errors import Reason, TrunklineError
 from trunkline.v1 import network_pb2
@@ -238,12 +238,8 @@ def _removed(choices: Choices, fabric: Fabric, name: str) -> Waited:
         lambda: _look(fabric, name, standing.network_removed),
         ends_gone=True,
     )
-    try:
-        return wait(fabric, choices, wanted)
-    except TrunklineError as error:
-        if error.reason in (Reason.HOST_UNREACHABLE, Reason.DEADLINE):
-            error.remedy = (
-                "its VLAN id and prefixes stay claimed until those hosts were seen without it, or are forgotten "
-                f"(trunkline host forget HOST): trunkline network show {name}"
-            )
-        raise
+    held = (
+        "its VLAN id and prefixes stay claimed until those hosts were seen without it, or are forgotten "
+        f"(trunkline host forget HOST): trunkline network show {name}"
+    )
+    return wait_gone(fabric, choices, wanted, held)

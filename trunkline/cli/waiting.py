@@ -160,6 +160,16 @@ def wait(fabric: Fabric, choices: Choices, wanted: Wanted) -> Waited:
     return Waited(course.stands, seconds)
 
 
+def wait_gone(fabric: Fabric, choices: Choices, wanted: Wanted, held: str) -> Waited:
+    """As `wait`, for the end of an object; `held` says what stays claimed while hosts keep it from ending."""
+    try:
+        return wait(fabric, choices, wanted)
+    except TrunklineError as error:
+        if error.reason in (Reason.HOST_UNREACHABLE, Reason.DEADLINE):
+            error.remedy = held
+        raise
+
+
 def _until_over(
     fabric: Fabric, choices: Choices, course: _Course, reader: _Reader, progress: Progress, wanted: Wanted
 ) -> bool:
