@@ -88,6 +88,13 @@ class Reason(enum.Enum):
     ADDRESS_RESTING = (Status.FAILED_PRECONDITION, True, "The address rests after use by another owner.")
     ADDRESS_RESERVED = (Status.FAILED_PRECONDITION, False, "The address is excluded, reserved, or the gateway.")
     ADDRESS_CONFLICT = (Status.FAILED_PRECONDITION, True, "Somebody else answers for the address on the wire.")
+    OWNER_ELSEWHERE = (
+        Status.FAILED_PRECONDITION,
+        False,
+        "An address of this cluster-wide owner is in use on another host.",
+    )
+    ADDRESS_DUPLICATE = (Status.FAILED_PRECONDITION, False, "Two users of one address were seen.")
+    MAC_DUPLICATE = (Status.FAILED_PRECONDITION, False, "Two interfaces with one MAC were seen.")
     MAC_TAKEN = (Status.ALREADY_EXISTS, False, "The MAC is claimed by another attachment.")
     # Targets on a host.
     CONTAINER_NOT_FOUND = (Status.NOT_FOUND, False, "The host has no such container.")
@@ -96,6 +103,23 @@ class Reason(enum.Enum):
     NETNS_NOT_FOUND = (Status.NOT_FOUND, True, "The network namespace or process does not exist.")
     NETNS_IS_HOST = (Status.FAILED_PRECONDITION, False, "The namespace is the host's own.")
     DOCKER_UNAVAILABLE = (Status.UNAVAILABLE, True, "The Docker Engine of the host does not answer.")
+    DOCKER_NETWORK_FOREIGN = (
+        Status.FAILED_PRECONDITION,
+        False,
+        "A Docker network of that name was made by somebody else; it is left as it is.",
+    )
+    DOCKER_NETWORK_FAILED = (Status.FAILED_PRECONDITION, True, "The Docker network cannot be made or removed.")
+    DOCKER_NETWORK_LOST = (
+        Status.FAILED_PRECONDITION,
+        False,
+        "A container runs without a network it was set up with (Docker 29 drops it after a failed start).",
+    )
+    CONTAINER_NOT_STARTED = (
+        Status.FAILED_PRECONDITION,
+        True,
+        "A container with a restart policy could not start because an address was refused.",
+    )
+    IMPORT_REFUSED = (Status.FAILED_PRECONDITION, False, "The Docker networks cannot be taken over as they are.")
     IFNAME_TAKEN = (Status.ALREADY_EXISTS, False, "The target has an interface of that name.")
     # Kernel.
     SUBINTERFACE_IN_USE = (

@@ -35,6 +35,31 @@ class TargetKind(enum.StrEnum):
     PID = "pid"
 
 
+class DockerMode(enum.StrEnum):
+    """What an agent makes of a network in its Docker Engine: a network of the same name, a config-only one for swarm
+    networks (`docker_config_name`), or nothing."""
+
+    LOCAL = "local"
+    SWARM = "swarm"
+    NONE = "none"
+
+
+class Origin(enum.StrEnum):
+    """Who makes an attachment's interface: Trunkline for an operator, Docker, or Trunkline for the host itself."""
+
+    TRUNKLINE = "trunkline"
+    DOCKER = "docker"
+    HOST = "host"
+
+
+class EndpointState(enum.StrEnum):
+    """What a host does with an address it was given."""
+
+    STOCK = "stock"
+    USED = "used"
+    KEPT = "kept"
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A Docker container by name or id, a network namespace by path, or the namespace of a process."""
@@ -71,8 +96,17 @@ class HostUplink:
 
 
 @dataclass(frozen=True, slots=True)
+class Reservation:
+    """An address promised to an owner, wherever in the fabric it starts."""
+
+    owner: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class HostNetwork:
-    """A network as one host must have it. `vlan` 0 means untagged; `mtu` 0 takes the uplink's."""
+    """A network as one host must have it. `vlan` 0 means untagged; `mtu` 0 takes the uplink's. `imported`: a Docker
+    network of this name that somebody else made counts as this one, and is left as it is."""
 
     name: str
     number: int
@@ -82,11 +116,17 @@ class HostNetwork:
     mode: Mode = Mode.BRIDGE
     prefixes: tuple[Prefix, ...] = ()
     probe_mac: str = ""
+    docker: DockerMode = DockerMode.LOCAL
+    rest_seconds: int = 300
+    hold_seconds: int = 86_400
+    reserved: tuple[Reservation, ...] = ()
+    imported: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class HostAttachment:
-    """An attachment as its host must have it. `addresses` carry the prefix length ("20.0.0.17/24")."""
+    """An attachment as its host must have it. `addresses` carry the prefix length ("20.0.0.17/24"). `origin` is
+    TRUNKLINE, or HOST: then the host itself gets the interface, and `target` says nothing."""
 
     name: str
     network: str
@@ -97,6 +137,18 @@ class HostAttachment:
     gateways: tuple[str, ...] = ()
     default_route: bool = False
     accept_ra: bool = False
+    origin: Origin = Origin.TRUNKLINE
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """An address given to a host ahead of use, `owner` "" for anybody's. `recalled`: the host lets it go unless it is
+    in use, or rests for another owner."""
+
+    network: str
+    address: str
+    owner: str = ""
+    recalled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +159,7 @@ class Desired:
     revision: int
     networks: tuple[HostNetwork, ...] = ()
     attachments: tuple[HostAttachment, ...] = ()
+    grants: tuple[Grant, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +183,37 @@ class NetworkObservation:
     link: str = ""
     owned: bool = False
     mtu: int = 0
+    docker: str = ""
+    docker_message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointObservation:
+    """An address this host was given, without prefix length, and what became of it. `shared`: the owner is meant
+    cluster-wide. `container_id` to `ifname` are "" until they were seen. `present`: Docker lists the container as
+    running with it. `released_ms`: when Docker gave a KEPT one back, Unix milliseconds."""
+
+    network: str
+    address: str
+    state: EndpointState
+    owner: str = ""
+    shared: bool = False
+    container_id: str = ""
+    container: str = ""
+    mac: str = ""
+    ifname: str = ""
+    present: bool = False
+    released_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened on a host and was dealt with; `at_ms` in Unix milliseconds, `object` as in
+    "network mynet2"."""
+
+    at_ms: int
+    object: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +233,8 @@ class AttachmentObservation:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What an agent saw after working towards (epoch, revision). Absence proves something only if `complete`."""
+    """What an agent saw after working towards (epoch, revision). Absence proves something only if `complete`; of
+    addresses, only if `endpoints_complete`."""
 
     epoch: str
     revision: int
@@ -160,6 +245,9 @@ class Observation:
     docker: str = ""
     problems: tuple[Problem, ...] = ()
     session: int = 0
+    endpoints: tuple[EndpointObservation, ...] = ()
+    endpoints_complete: bool = False
+    events: tuple[Event, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,26 @@ def probe_link(number: int) -> str:
     return f"tlp{number}"
 
 
+def shim_link(number: int) -> str:
+    """Name of the host's own interface on network `number` (`--host-access`)."""
+    return f"tlh{number}"
+
+
+DOCKER_DRIVER: Final = "trunkline"
+"""Name of our IPAM plugin in Docker, and of its socket."""
+
+DOCKER_LABEL: Final = "io.trunkline.network"
+"""Label of the Docker networks we make; its value is the fabric network's name."""
+
+OWNER_LABEL: Final = "io.trunkline.owner"
+"""Label of a container that names its owner, cluster-wide."""
+
+
+def docker_config_name(network: str) -> str:
+    """Name of the config-only Docker network that swarm networks are made from."""
+    return f"{network}-config"
+
+
 def is_ours(alias: str) -> bool:
     """Whether a link with this alias was made by Trunkline."""
     return alias.startswith(MARK)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from trunkline.model import HostUplink, Mode, Phase, Prefix, Problem, Target
+from trunkline.model import DockerMode, Event, HostUplink, Mode, Origin, Phase, Prefix, Problem, Target
 
 REST_SECONDS = 300
 """Default rest: longer than the ARP caches of hosts and most routers keep a silent neighbour."""
@@ -51,6 +51,9 @@ class NetworkRecord:
     generation: int = 1
     created_ms: int = 0
     deleting: bool = False
+    docker: DockerMode = DockerMode.LOCAL
+    host_access: bool = False
+    imported: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class AddressKind(enum.StrEnum):
 
     ATTACHMENT = "attachment"
     STOCK = "stock"
+    KEPT = "kept"
     RESTING = "resting"
     RESERVED = "reserved"
     CONFLICT = "conflict"
@@ -73,7 +77,12 @@ class AddressKind(enum.StrEnum):
 @dataclass(frozen=True, slots=True)
 class AddressRecord:
     """One address. ATTACHMENT: held by `holder` on `host`. RESTING: until `rest_until_ms` only for `owner`,
-    then held for it until `hold_until_ms` unless the pool is otherwise empty (law 5)."""
+    then held for it until `hold_until_ms` unless the pool is otherwise empty (law 5).
+
+    STOCK: given to `host`, which hands it out itself, only to `owner` unless that is "". KEPT: Docker gave it back on
+    `host`, which keeps it for `owner` and may hand it out again. Both, and those of attachments of origin `docker`,
+    are the host's until it was seen to have let them go; `recalled`: it was asked to. `promised`: the address goes
+    back to RESERVED for `owner` when it is let go. `shared`: the owner is cluster-wide."""
 
     kind: AddressKind
     owner: str
@@ -82,6 +91,9 @@ class AddressRecord:
     since_ms: int = 0
     rest_until_ms: int = 0
     hold_until_ms: int = 0
+    recalled: bool = False
+    promised: bool = False
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +117,7 @@ class AttachmentRecord:
     accept_ra: bool = False
     created_ms: int = 0
     detaching: bool = False
+    origin: Origin = Origin.TRUNKLINE
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +146,8 @@ class NetworkHostStatus:
     owned: bool = False
     mtu: int = 0
     observed_ms: int = 0
+    docker: str = ""
+    docker_message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +176,7 @@ class HostStatus:
     networks: tuple[str, ...] = ()
     observed_revision: int = 0
     observed_ms: int = 0
+    events: tuple[Event, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

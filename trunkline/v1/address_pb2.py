@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atrunkline/v1/address.proto\x12\x0ctrunkline.v1\"\x1b\n\nWhoRequest\x12\r\n\x05query\x18\x01 \x01(\t\"\x87\x02\n\x07Holding\x12\x0f\n\x07network\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0c\n\x04host\x18\x04 \x01(\t\x12\x12\n\nattachment\x18\x05 \x01(\t\x12\x0e\n\x06target\x18\x06 \x01(\t\x12\x11\n\ttarget_id\x18\x07 \x01(\t\x12\x0b\n\x03mac\x18\x08 \x01(\t\x12\r\n\x05phase\x18\t \x01(\t\x12\x10\n\x08since_ms\x18\n \x01(\x03\x12\x10\n\x08until_ms\x18\x0b \x01(\x03\x12\x10\n\x08observed\x18\x0c \x01(\x08\x12\r\n\x05owner\x18\r \x01(\t\x12\x11\n\tconnected\x18\x0e \x01(\x08\x12\x13\n\x0bobserved_ms\x18\x0f \x01(\x03\"6\n\x0bWhoResponse\x12\'\n\x08holdings\x18\x01 \x03(\x0b\x32\x15.trunkline.v1.Holding2L\n\x0e\x41\x64\x64ressService\x12:\n\x03Who\x12\x18.trunkline.v1.WhoRequest\x1a\x19.trunkline.v1.WhoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atrunkline/v1/address.proto\x12\x0ctrunkline.v1\"\x1b\n\nWhoRequest\x12\r\n\x05query\x18\x01 \x01(\t\"\x99\x02\n\x07Holding\x12\x0f\n\x07network\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0c\n\x04host\x18\x04 \x01(\t\x12\x12\n\nattachment\x18\x05 \x01(\t\x12\x0e\n\x06target\x18\x06 \x01(\t\x12\x11\n\ttarget_id\x18\x07 \x01(\t\x12\x0b\n\x03mac\x18\x08 \x01(\t\x12\r\n\x05phase\x18\t \x01(\t\x12\x10\n\x08since_ms\x18\n \x01(\x03\x12\x10\n\x08until_ms\x18\x0b \x01(\x03\x12\x10\n\x08observed\x18\x0c \x01(\x08\x12\r\n\x05owner\x18\r \x01(\t\x12\x11\n\tconnected\x18\x0e \x01(\x08\x12\x13\n\x0bobserved_ms\x18\x0f \x01(\x03\x12\x10\n\x08promised\x18\x10 \x01(\x08\"6\n\x0bWhoResponse\x12\'\n\x08holdings\x18\x01 \x03(\x0b\x32\x15.trunkline.v1.Holding\"A\n\x0eReserveRequest\x12\x0f\n\x07network\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\"K\n\x0fReserveResponse\x12\'\n\x08holdings\x18\x01 \x03(\x0b\x32\x15.trunkline.v1.Holding\x12\x0f\n\x07\x65xisted\x18\x02 \x01(\x08\"0\n\x0eReleaseRequest\x12\x0f\n\x07network\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\"$\n\x0fReleaseResponse\x12\x11\n\taddresses\x18\x01 \x03(\t\"R\n\x14ListAddressesRequest\x12\x0f\n\x07network\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\"@\n\x15ListAddressesResponse\x12\'\n\x08holdings\x18\x01 \x03(\x0b\x32\x15.trunkline.v1.Holding2\xb6\x02\n\x0e\x41\x64\x64ressService\x12:\n\x03Who\x12\x18.trunkline.v1.WhoRequest\x1a\x19.trunkline.v1.WhoResponse\x12\x46\n\x07Reserve\x12\x1c.trunkline.v1.ReserveRequest\x1a\x1d.trunkline.v1.ReserveResponse\x12\x46\n\x07Release\x12\x1c.trunkline.v1.ReleaseRequest\x1a\x1d.trunkline.v1.ReleaseResponse\x12X\n\rListAddresses\x12\".trunkline.v1.ListAddressesRequest\x1a#.trunkline.v1.ListAddressesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,9 +34,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WHOREQUEST']._serialized_start=44
   _globals['_WHOREQUEST']._serialized_end=71
   _globals['_HOLDING']._serialized_start=74
-  _globals['_HOLDING']._serialized_end=337
-  _globals['_WHORESPONSE']._serialized_start=339
-  _globals['_WHORESPONSE']._serialized_end=393
-  _globals['_ADDRESSSERVICE']._serialized_start=395
-  _globals['_ADDRESSSERVICE']._serialized_end=471
+  _globals['_HOLDING']._serialized_end=355
+  _globals['_WHORESPONSE']._serialized_start=357
+  _globals['_WHORESPONSE']._serialized_end=411
+  _globals['_RESERVEREQUEST']._serialized_start=413
+  _globals['_RESERVEREQUEST']._serialized_end=478
+  _globals['_RESERVERESPONSE']._serialized_start=480
+  _globals['_RESERVERESPONSE']._serialized_end=555
+  _globals['_RELEASEREQUEST']._serialized_start=557
+  _globals['_RELEASEREQUEST']._serialized_end=605
+  _globals['_RELEASERESPONSE']._serialized_start=607
+  _globals['_RELEASERESPONSE']._serialized_end=643
+  _globals['_LISTADDRESSESREQUEST']._serialized_start=645
+  _globals['_LISTADDRESSESREQUEST']._serialized_end=727
+  _globals['_LISTADDRESSESRESPONSE']._serialized_start=729
+  _globals['_LISTADDRESSESRESPONSE']._serialized_end=793
+  _globals['_ADDRESSSERVICE']._serialized_start=796
+  _globals['_ADDRESSSERVICE']._serialized_end=1106
 # @@protoc_insertion_point(module_scope)

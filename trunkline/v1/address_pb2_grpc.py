@@ -40,6 +40,21 @@ class AddressServiceStub(object):
                 request_serializer=trunkline_dot_v1_dot_address__pb2.WhoRequest.SerializeToString,
                 response_deserializer=trunkline_dot_v1_dot_address__pb2.WhoResponse.FromString,
                 _registered_method=True)
+        self.Reserve = channel.unary_unary(
+                '/trunkline.v1.AddressService/Reserve',
+                request_serializer=trunkline_dot_v1_dot_address__pb2.ReserveRequest.SerializeToString,
+                response_deserializer=trunkline_dot_v1_dot_address__pb2.ReserveResponse.FromString,
+                _registered_method=True)
+        self.Release = channel.unary_unary(
+                '/trunkline.v1.AddressService/Release',
+                request_serializer=trunkline_dot_v1_dot_address__pb2.ReleaseRequest.SerializeToString,
+                response_deserializer=trunkline_dot_v1_dot_address__pb2.ReleaseResponse.FromString,
+                _registered_method=True)
+        self.ListAddresses = channel.unary_unary(
+                '/trunkline.v1.AddressService/ListAddresses',
+                request_serializer=trunkline_dot_v1_dot_address__pb2.ListAddressesRequest.SerializeToString,
+                response_deserializer=trunkline_dot_v1_dot_address__pb2.ListAddressesResponse.FromString,
+                _registered_method=True)
 
 
 class AddressServiceServicer(object):
@@ -53,6 +68,29 @@ class AddressServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Reserve(self, request, context):
+        """Promises an address to an owner, wherever in the fabric it starts. Idempotent by (network, owner, family);
+        ALREADY_EXISTS (ADDRESS_TAKEN) when somebody else has the address. An address that the owner uses already
+        becomes the promised one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Release(self, request, context):
+        """Takes a promise back; an address in use stays with its user until it is let go. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAddresses(self, request, context):
+        """Lists all addresses of networks that have a record, in order of network and address.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AddressServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +98,21 @@ def add_AddressServiceServicer_to_server(servicer, server):
                     servicer.Who,
                     request_deserializer=trunkline_dot_v1_dot_address__pb2.WhoRequest.FromString,
                     response_serializer=trunkline_dot_v1_dot_address__pb2.WhoResponse.SerializeToString,
+            ),
+            'Reserve': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reserve,
+                    request_deserializer=trunkline_dot_v1_dot_address__pb2.ReserveRequest.FromString,
+                    response_serializer=trunkline_dot_v1_dot_address__pb2.ReserveResponse.SerializeToString,
+            ),
+            'Release': grpc.unary_unary_rpc_method_handler(
+                    servicer.Release,
+                    request_deserializer=trunkline_dot_v1_dot_address__pb2.ReleaseRequest.FromString,
+                    response_serializer=trunkline_dot_v1_dot_address__pb2.ReleaseResponse.SerializeToString,
+            ),
+            'ListAddresses': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAddresses,
+                    request_deserializer=trunkline_dot_v1_dot_address__pb2.ListAddressesRequest.FromString,
+                    response_serializer=trunkline_dot_v1_dot_address__pb2.ListAddressesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +143,87 @@ class AddressService(object):
             '/trunkline.v1.AddressService/Who',
             trunkline_dot_v1_dot_address__pb2.WhoRequest.SerializeToString,
             trunkline_dot_v1_dot_address__pb2.WhoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reserve(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.v1.AddressService/Reserve',
+            trunkline_dot_v1_dot_address__pb2.ReserveRequest.SerializeToString,
+            trunkline_dot_v1_dot_address__pb2.ReserveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Release(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.v1.AddressService/Release',
+            trunkline_dot_v1_dot_address__pb2.ReleaseRequest.SerializeToString,
+            trunkline_dot_v1_dot_address__pb2.ReleaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAddresses(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.v1.AddressService/ListAddresses',
+            trunkline_dot_v1_dot_address__pb2.ListAddressesRequest.SerializeToString,
+            trunkline_dot_v1_dot_address__pb2.ListAddressesResponse.FromString,
             options,
             channel_credentials,
             insecure,

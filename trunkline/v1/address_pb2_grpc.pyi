@@ -35,6 +35,15 @@ class AddressServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AddressServiceAsyncStub: ...
     Who: _grpc.UnaryUnaryMultiCallable[_address_pb2.WhoRequest, _address_pb2.WhoResponse]
     """Finds every holder of an address, a MAC, or everything a container holds. An empty list is an answer."""
+    Reserve: _grpc.UnaryUnaryMultiCallable[_address_pb2.ReserveRequest, _address_pb2.ReserveResponse]
+    """Promises an address to an owner, wherever in the fabric it starts. Idempotent by (network, owner, family);
+    ALREADY_EXISTS (ADDRESS_TAKEN) when somebody else has the address. An address that the owner uses already
+    becomes the promised one.
+    """
+    Release: _grpc.UnaryUnaryMultiCallable[_address_pb2.ReleaseRequest, _address_pb2.ReleaseResponse]
+    """Takes a promise back; an address in use stays with its user until it is let go. Idempotent."""
+    ListAddresses: _grpc.UnaryUnaryMultiCallable[_address_pb2.ListAddressesRequest, _address_pb2.ListAddressesResponse]
+    """Lists all addresses of networks that have a record, in order of network and address."""
 
 @_typing.type_check_only
 class AddressServiceAsyncStub(AddressServiceStub):
@@ -43,6 +52,15 @@ class AddressServiceAsyncStub(AddressServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Who: _aio.UnaryUnaryMultiCallable[_address_pb2.WhoRequest, _address_pb2.WhoResponse]  # type: ignore[assignment]
     """Finds every holder of an address, a MAC, or everything a container holds. An empty list is an answer."""
+    Reserve: _aio.UnaryUnaryMultiCallable[_address_pb2.ReserveRequest, _address_pb2.ReserveResponse]  # type: ignore[assignment]
+    """Promises an address to an owner, wherever in the fabric it starts. Idempotent by (network, owner, family);
+    ALREADY_EXISTS (ADDRESS_TAKEN) when somebody else has the address. An address that the owner uses already
+    becomes the promised one.
+    """
+    Release: _aio.UnaryUnaryMultiCallable[_address_pb2.ReleaseRequest, _address_pb2.ReleaseResponse]  # type: ignore[assignment]
+    """Takes a promise back; an address in use stays with its user until it is let go. Idempotent."""
+    ListAddresses: _aio.UnaryUnaryMultiCallable[_address_pb2.ListAddressesRequest, _address_pb2.ListAddressesResponse]  # type: ignore[assignment]
+    """Lists all addresses of networks that have a record, in order of network and address."""
 
 class AddressServiceServicer(metaclass=_abc_1.ABCMeta):
     """AddressService answers who holds an address."""
@@ -54,5 +72,32 @@ class AddressServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_address_pb2.WhoResponse, _abc.Awaitable[_address_pb2.WhoResponse]]:
         """Finds every holder of an address, a MAC, or everything a container holds. An empty list is an answer."""
+
+    @_abc_1.abstractmethod
+    def Reserve(
+        self,
+        request: _address_pb2.ReserveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_address_pb2.ReserveResponse, _abc.Awaitable[_address_pb2.ReserveResponse]]:
+        """Promises an address to an owner, wherever in the fabric it starts. Idempotent by (network, owner, family);
+        ALREADY_EXISTS (ADDRESS_TAKEN) when somebody else has the address. An address that the owner uses already
+        becomes the promised one.
+        """
+
+    @_abc_1.abstractmethod
+    def Release(
+        self,
+        request: _address_pb2.ReleaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_address_pb2.ReleaseResponse, _abc.Awaitable[_address_pb2.ReleaseResponse]]:
+        """Takes a promise back; an address in use stays with its user until it is let go. Idempotent."""
+
+    @_abc_1.abstractmethod
+    def ListAddresses(
+        self,
+        request: _address_pb2.ListAddressesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_address_pb2.ListAddressesResponse, _abc.Awaitable[_address_pb2.ListAddressesResponse]]:
+        """Lists all addresses of networks that have a record, in order of network and address."""
 
 def add_AddressServiceServicer_to_server(servicer: AddressServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

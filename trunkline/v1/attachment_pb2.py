@@ -24,49 +24,51 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtrunkline/v1/attachment.proto\x12\x0ctrunkline.v1\"E\n\x06Target\x12\x13\n\tcontainer\x18\x01 \x01(\tH\x00\x12\x0f\n\x05netns\x18\x02 \x01(\tH\x00\x12\r\n\x03pid\x18\x03 \x01(\rH\x00\x42\x06\n\x04kind\"\xdb\x01\n\x0e\x41ttachmentSpec\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12$\n\x06target\x18\x03 \x01(\x0b\x32\x14.trunkline.v1.Target\x12\x0f\n\x07network\x18\x04 \x01(\t\x12\x11\n\taddresses\x18\x05 \x03(\t\x12\x0b\n\x03mac\x18\x06 \x01(\t\x12\r\n\x05no_ip\x18\x07 \x01(\x08\x12\x0e\n\x06ifname\x18\x08 \x01(\t\x12\x15\n\rdefault_route\x18\t \x01(\x08\x12\x11\n\taccept_ra\x18\n \x01(\x08\x12\r\n\x05owner\x18\x0b \x01(\t\"\x86\x02\n\nAttachment\x12*\n\x04spec\x18\x01 \x01(\x0b\x32\x1c.trunkline.v1.AttachmentSpec\x12\x11\n\taddresses\x18\x02 \x03(\t\x12\x0b\n\x03mac\x18\x03 \x01(\t\x12,\n\x05phase\x18\x04 \x01(\x0e\x32\x1d.trunkline.v1.AttachmentPhase\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x0e\n\x06ifname\x18\x07 \x01(\t\x12\x11\n\ttarget_id\x18\x08 \x01(\t\x12\x12\n\ncreated_ms\x18\t \x01(\x03\x12\x13\n\x0bobserved_ms\x18\n \x01(\x03\x12\x11\n\tconnected\x18\x0b \x01(\x08\"Q\n\rAttachRequest\x12*\n\x04spec\x18\x01 \x01(\x0b\x32\x1c.trunkline.v1.AttachmentSpec\x12\x14\n\x0c\x63heck_target\x18\x02 \x01(\x08\"a\n\x0e\x41ttachResponse\x12,\n\nattachment\x18\x01 \x01(\x0b\x32\x18.trunkline.v1.Attachment\x12\x0f\n\x07\x65xisted\x18\x02 \x01(\x08\x12\x10\n\x08warnings\x18\x03 \x03(\t\"A\n\x12\x42\x61tchAttachRequest\x12+\n\x05specs\x18\x01 \x03(\x0b\x32\x1c.trunkline.v1.AttachmentSpec\"x\n\x11\x42\x61tchAttachResult\x12.\n\nattachment\x18\x01 \x01(\x0b\x32\x18.trunkline.v1.AttachmentH\x00\x12(\n\x07refusal\x18\x02 \x01(\x0b\x32\x15.trunkline.v1.RefusalH\x00\x42\t\n\x07outcome\"*\n\x07Refusal\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"G\n\x13\x42\x61tchAttachResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x1f.trunkline.v1.BatchAttachResult\"+\n\rDetachRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"0\n\x0e\x44\x65tachResponse\x12\x0c\n\x04gone\x18\x01 \x01(\x08\x12\x10\n\x08warnings\x18\x02 \x03(\t\"2\n\x14GetAttachmentRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"E\n\x15GetAttachmentResponse\x12,\n\nattachment\x18\x01 \x01(\x0b\x32\x18.trunkline.v1.Attachment\"G\n\x16ListAttachmentsRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12\x0e\n\x06target\x18\x03 \x01(\t\"H\n\x17ListAttachmentsResponse\x12-\n\x0b\x61ttachments\x18\x01 \x03(\x0b\x32\x18.trunkline.v1.Attachment\"F\n\x17WatchAttachmentsRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07network\x18\x03 \x01(\t\"V\n\x18WatchAttachmentsResponse\x12,\n\nattachment\x18\x01 \x01(\x0b\x32\x18.trunkline.v1.Attachment\x12\x0c\n\x04gone\x18\x02 \x01(\x08*\xc8\x01\n\x0f\x41ttachmentPhase\x12 \n\x1c\x41TTACHMENT_PHASE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41TTACHMENT_PHASE_PENDING\x10\x01\x12\x1a\n\x16\x41TTACHMENT_PHASE_READY\x10\x02\x12\x1c\n\x18\x41TTACHMENT_PHASE_WAITING\x10\x03\x12\x1b\n\x17\x41TTACHMENT_PHASE_FAILED\x10\x04\x12\x1e\n\x1a\x41TTACHMENT_PHASE_DETACHING\x10\x05\x32\x90\x04\n\x11\x41ttachmentService\x12\x43\n\x06\x41ttach\x12\x1b.trunkline.v1.AttachRequest\x1a\x1c.trunkline.v1.AttachResponse\x12R\n\x0b\x42\x61tchAttach\x12 .trunkline.v1.BatchAttachRequest\x1a!.trunkline.v1.BatchAttachResponse\x12\x43\n\x06\x44\x65tach\x12\x1b.trunkline.v1.DetachRequest\x1a\x1c.trunkline.v1.DetachResponse\x12X\n\rGetAttachment\x12\".trunkline.v1.GetAttachmentRequest\x1a#.trunkline.v1.GetAttachmentResponse\x12^\n\x0fListAttachments\x12$.trunkline.v1.ListAttachmentsRequest\x1a%.trunkline.v1.ListAttachmentsResponse\x12\x63\n\x10WatchAttachments\x12%.trunkline.v1.WatchAttachmentsRequest\x1a&.trunkline.v1.WatchAttachmentsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtrunkline/v1/attachment.proto\x12\x0ctrunkline.v1\"E\n\x06Target\x12\x13\n\tcontainer\x18\x01 \x01(\tH\x00\x12\x0f\n\x05netns\x18\x02 \x01(\tH\x00\x12\r\n\x03pid\x18\x03 \x01(\rH\x00\x42\x06\n\x04kind\"\xdb\x01\n\x0e\x41ttachmentSpec\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12$\n\x06target\x18\x03 \x01(\x0b\x32\x14.trunkline.v1.Target\x12\x0f\n\x07network\x18\x04 \x01(\t\x12\x11\n\taddresses\x18\x05 \x03(\t\x12\x0b\n\x03mac\x18\x06 \x01(\t\x12\r\n\x05no_ip\x18\x07 \x01(\x08\x12\x0e\n\x06ifname\x18\x08 \x01(\t\x12\x15\n\rdefault_route\x18\t \x01(\x08\x12\x11\n\taccept_ra\x18\n \x01(\x08\x12\r\n\x05owner\x18\x0b \x01(\t\"\xbb\x02\n\nAttachment\x12*\n\x04spec\x18\x01 \x01(\x0b\x32\x1c.trunkline.v1.AttachmentSpec\x12\x11\n\taddresses\x18\x02 \x03(\t\x12\x0b\n\x03mac\x18\x03 \x01(\t\x12,\n\x05phase\x18\x04 \x01(\x0e\x32\x1d.trunkline.v1.AttachmentPhase\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x0e\n\x06ifname\x18\x07 \x01(\t\x12\x11\n\ttarget_id\x18\x08 \x01(\t\x12\x12\n\ncreated_ms\x18\t \x01(\x03\x12\x13\n\x0bobserved_ms\x18\n \x01(\x03\x12\x11\n\tconnected\x18\x0b \x01(\x08\x12$\n\x06origin\x18\x0c \x01(\x0e\x32\x14.trunkline.v1.Origin\x12\r\n\x05owner\x18\r \x01(\t\"Q\n\rAttachRequest\x12*\n\x04spec\x18\x01 \x01(\x0b\x32\x1c.trunkline.v1.AttachmentSpec\x12\x14\n\x0c\x63heck_target\x18\x02 \x01(\x08\"a\n\x0e\x41ttachResponse\x12,\n\nattachment\x18\x01 \x01(\x0b\x32\x18.trunkline.v1.Attachment\x12\x0f\n\x07\x65xisted\x18\x02 \x01(\x08\x12\x10\n\x08warnings\x18\x03 \x03(\t\"A\n\x12\x42\x61tchAttachRequest\x12+\n\x05specs\x18\x01 \x03(\x0b\x32\x1c.trunkline.v1.AttachmentSpec\"x\n\x11\x42\x61tchAttachResult\x12.\n\nattachment\x18\x01 \x01(\x0b\x32\x18.trunkline.v1.AttachmentH\x00\x12(\n\x07refusal\x18\x02 \x01(\x0b\x32\x15.trunkline.v1.RefusalH\x00\x42\t\n\x07outcome\"*\n\x07Refusal\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"G\n\x13\x42\x61tchAttachResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x1f.trunkline.v1.BatchAttachResult\"+\n\rDetachRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"0\n\x0e\x44\x65tachResponse\x12\x0c\n\x04gone\x18\x01 \x01(\x08\x12\x10\n\x08warnings\x18\x02 \x03(\t\"2\n\x14GetAttachmentRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"E\n\x15GetAttachmentResponse\x12,\n\nattachment\x18\x01 \x01(\x0b\x32\x18.trunkline.v1.Attachment\"G\n\x16ListAttachmentsRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12\x0e\n\x06target\x18\x03 \x01(\t\"H\n\x17ListAttachmentsResponse\x12-\n\x0b\x61ttachments\x18\x01 \x03(\x0b\x32\x18.trunkline.v1.Attachment\"F\n\x17WatchAttachmentsRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07network\x18\x03 \x01(\t\"V\n\x18WatchAttachmentsResponse\x12,\n\nattachment\x18\x01 \x01(\x0b\x32\x18.trunkline.v1.Attachment\x12\x0c\n\x04gone\x18\x02 \x01(\x08*\xc8\x01\n\x0f\x41ttachmentPhase\x12 \n\x1c\x41TTACHMENT_PHASE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41TTACHMENT_PHASE_PENDING\x10\x01\x12\x1a\n\x16\x41TTACHMENT_PHASE_READY\x10\x02\x12\x1c\n\x18\x41TTACHMENT_PHASE_WAITING\x10\x03\x12\x1b\n\x17\x41TTACHMENT_PHASE_FAILED\x10\x04\x12\x1e\n\x1a\x41TTACHMENT_PHASE_DETACHING\x10\x05*Z\n\x06Origin\x12\x16\n\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x14\n\x10ORIGIN_TRUNKLINE\x10\x01\x12\x11\n\rORIGIN_DOCKER\x10\x02\x12\x0f\n\x0bORIGIN_HOST\x10\x03\x32\x90\x04\n\x11\x41ttachmentService\x12\x43\n\x06\x41ttach\x12\x1b.trunkline.v1.AttachRequest\x1a\x1c.trunkline.v1.AttachResponse\x12R\n\x0b\x42\x61tchAttach\x12 .trunkline.v1.BatchAttachRequest\x1a!.trunkline.v1.BatchAttachResponse\x12\x43\n\x06\x44\x65tach\x12\x1b.trunkline.v1.DetachRequest\x1a\x1c.trunkline.v1.DetachResponse\x12X\n\rGetAttachment\x12\".trunkline.v1.GetAttachmentRequest\x1a#.trunkline.v1.GetAttachmentResponse\x12^\n\x0fListAttachments\x12$.trunkline.v1.ListAttachmentsRequest\x1a%.trunkline.v1.ListAttachmentsResponse\x12\x63\n\x10WatchAttachments\x12%.trunkline.v1.WatchAttachmentsRequest\x1a&.trunkline.v1.WatchAttachmentsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trunkline.v1.attachment_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ATTACHMENTPHASE']._serialized_start=1619
-  _globals['_ATTACHMENTPHASE']._serialized_end=1819
+  _globals['_ATTACHMENTPHASE']._serialized_start=1672
+  _globals['_ATTACHMENTPHASE']._serialized_end=1872
+  _globals['_ORIGIN']._serialized_start=1874
+  _globals['_ORIGIN']._serialized_end=1964
   _globals['_TARGET']._serialized_start=47
   _globals['_TARGET']._serialized_end=116
   _globals['_ATTACHMENTSPEC']._serialized_start=119
   _globals['_ATTACHMENTSPEC']._serialized_end=338
   _globals['_ATTACHMENT']._serialized_start=341
-  _globals['_ATTACHMENT']._serialized_end=603
-  _globals['_ATTACHREQUEST']._serialized_start=605
-  _globals['_ATTACHREQUEST']._serialized_end=686
-  _globals['_ATTACHRESPONSE']._serialized_start=688
-  _globals['_ATTACHRESPONSE']._serialized_end=785
-  _globals['_BATCHATTACHREQUEST']._serialized_start=787
-  _globals['_BATCHATTACHREQUEST']._serialized_end=852
-  _globals['_BATCHATTACHRESULT']._serialized_start=854
-  _globals['_BATCHATTACHRESULT']._serialized_end=974
-  _globals['_REFUSAL']._serialized_start=976
-  _globals['_REFUSAL']._serialized_end=1018
-  _globals['_BATCHATTACHRESPONSE']._serialized_start=1020
-  _globals['_BATCHATTACHRESPONSE']._serialized_end=1091
-  _globals['_DETACHREQUEST']._serialized_start=1093
-  _globals['_DETACHREQUEST']._serialized_end=1136
-  _globals['_DETACHRESPONSE']._serialized_start=1138
-  _globals['_DETACHRESPONSE']._serialized_end=1186
-  _globals['_GETATTACHMENTREQUEST']._serialized_start=1188
-  _globals['_GETATTACHMENTREQUEST']._serialized_end=1238
-  _globals['_GETATTACHMENTRESPONSE']._serialized_start=1240
-  _globals['_GETATTACHMENTRESPONSE']._serialized_end=1309
-  _globals['_LISTATTACHMENTSREQUEST']._serialized_start=1311
-  _globals['_LISTATTACHMENTSREQUEST']._serialized_end=1382
-  _globals['_LISTATTACHMENTSRESPONSE']._serialized_start=1384
-  _globals['_LISTATTACHMENTSRESPONSE']._serialized_end=1456
-  _globals['_WATCHATTACHMENTSREQUEST']._serialized_start=1458
-  _globals['_WATCHATTACHMENTSREQUEST']._serialized_end=1528
-  _globals['_WATCHATTACHMENTSRESPONSE']._serialized_start=1530
-  _globals['_WATCHATTACHMENTSRESPONSE']._serialized_end=1616
-  _globals['_ATTACHMENTSERVICE']._serialized_start=1822
-  _globals['_ATTACHMENTSERVICE']._serialized_end=2350
+  _globals['_ATTACHMENT']._serialized_end=656
+  _globals['_ATTACHREQUEST']._serialized_start=658
+  _globals['_ATTACHREQUEST']._serialized_end=739
+  _globals['_ATTACHRESPONSE']._serialized_start=741
+  _globals['_ATTACHRESPONSE']._serialized_end=838
+  _globals['_BATCHATTACHREQUEST']._serialized_start=840
+  _globals['_BATCHATTACHREQUEST']._serialized_end=905
+  _globals['_BATCHATTACHRESULT']._serialized_start=907
+  _globals['_BATCHATTACHRESULT']._serialized_end=1027
+  _globals['_REFUSAL']._serialized_start=1029
+  _globals['_REFUSAL']._serialized_end=1071
+  _globals['_BATCHATTACHRESPONSE']._serialized_start=1073
+  _globals['_BATCHATTACHRESPONSE']._serialized_end=1144
+  _globals['_DETACHREQUEST']._serialized_start=1146
+  _globals['_DETACHREQUEST']._serialized_end=1189
+  _globals['_DETACHRESPONSE']._serialized_start=1191
+  _globals['_DETACHRESPONSE']._serialized_end=1239
+  _globals['_GETATTACHMENTREQUEST']._serialized_start=1241
+  _globals['_GETATTACHMENTREQUEST']._serialized_end=1291
+  _globals['_GETATTACHMENTRESPONSE']._serialized_start=1293
+  _globals['_GETATTACHMENTRESPONSE']._serialized_end=1362
+  _globals['_LISTATTACHMENTSREQUEST']._serialized_start=1364
+  _globals['_LISTATTACHMENTSREQUEST']._serialized_end=1435
+  _globals['_LISTATTACHMENTSRESPONSE']._serialized_start=1437
+  _globals['_LISTATTACHMENTSRESPONSE']._serialized_end=1509
+  _globals['_WATCHATTACHMENTSREQUEST']._serialized_start=1511
+  _globals['_WATCHATTACHMENTSREQUEST']._serialized_end=1581
+  _globals['_WATCHATTACHMENTSRESPONSE']._serialized_start=1583
+  _globals['_WATCHATTACHMENTSRESPONSE']._serialized_end=1669
+  _globals['_ATTACHMENTSERVICE']._serialized_start=1967
+  _globals['_ATTACHMENTSERVICE']._serialized_end=2495
 # @@protoc_insertion_point(module_scope)

@@ -55,6 +55,34 @@ ATTACHMENT_PHASE_DETACHING: AttachmentPhase.ValueType  # 5
 """Being removed; holds its address until the host was observed without it."""
 Global___AttachmentPhase: _TypeAlias = AttachmentPhase  # noqa: Y015
 
+class _Origin:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OriginEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Origin.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ORIGIN_UNSPECIFIED: _Origin.ValueType  # 0
+    """Not said: Trunkline."""
+    ORIGIN_TRUNKLINE: _Origin.ValueType  # 1
+    """Trunkline, asked by an operator."""
+    ORIGIN_DOCKER: _Origin.ValueType  # 2
+    """Docker, which asks the agent for the address; detach it with `docker network disconnect`."""
+    ORIGIN_HOST: _Origin.ValueType  # 3
+    """Trunkline, for the host itself (`--host-access`)."""
+
+class Origin(_Origin, metaclass=_OriginEnumTypeWrapper):
+    """Origin says who makes an interface."""
+
+ORIGIN_UNSPECIFIED: Origin.ValueType  # 0
+"""Not said: Trunkline."""
+ORIGIN_TRUNKLINE: Origin.ValueType  # 1
+"""Trunkline, asked by an operator."""
+ORIGIN_DOCKER: Origin.ValueType  # 2
+"""Docker, which asks the agent for the address; detach it with `docker network disconnect`."""
+ORIGIN_HOST: Origin.ValueType  # 3
+"""Trunkline, for the host itself (`--host-access`)."""
+Global___Origin: _TypeAlias = Origin  # noqa: Y015
+
 @_typing.final
 class Target(_message.Message):
     """Target is what gets the interface."""
@@ -170,6 +198,8 @@ class Attachment(_message.Message):
     CREATED_MS_FIELD_NUMBER: _builtins.int
     OBSERVED_MS_FIELD_NUMBER: _builtins.int
     CONNECTED_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     mac: _builtins.str
     """MAC of the interface."""
     phase: Global___AttachmentPhase.ValueType
@@ -188,6 +218,10 @@ class Attachment(_message.Message):
     """Unix time in milliseconds of the last observed change."""
     connected: _builtins.bool
     """The host has a live session."""
+    origin: Global___Origin.ValueType
+    """Who made the interface."""
+    owner: _builtins.str
+    """Owner its addresses are kept for."""
     @_builtins.property
     def spec(self) -> Global___AttachmentSpec:
         """What was asked for."""
@@ -210,10 +244,12 @@ class Attachment(_message.Message):
         created_ms: _builtins.int = ...,
         observed_ms: _builtins.int = ...,
         connected: _builtins.bool = ...,
+        origin: Global___Origin.ValueType = ...,
+        owner: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "connected", b"connected", "created_ms", b"created_ms", "ifname", b"ifname", "mac", b"mac", "message", b"message", "observed_ms", b"observed_ms", "phase", b"phase", "reason", b"reason", "spec", b"spec", "target_id", b"target_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "connected", b"connected", "created_ms", b"created_ms", "ifname", b"ifname", "mac", b"mac", "message", b"message", "observed_ms", b"observed_ms", "origin", b"origin", "owner", b"owner", "phase", b"phase", "reason", b"reason", "spec", b"spec", "target_id", b"target_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

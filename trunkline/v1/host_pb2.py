@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from trunkline.v1 import fabric_pb2 as trunkline_dot_v1_dot_fabric__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17trunkline/v1/host.proto\x12\x0ctrunkline.v1\x1a\x19trunkline/v1/fabric.proto\"\xce\x03\n\x04Host\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nmachine_id\x18\x02 \x01(\t\x12\x11\n\tconnected\x18\x03 \x01(\x08\x12\x0f\n\x07replica\x18\x04 \x01(\t\x12\x0f\n\x07\x64rained\x18\x05 \x01(\x08\x12.\n\x06labels\x18\x06 \x03(\x0b\x32\x1e.trunkline.v1.Host.LabelsEntry\x12)\n\x07uplinks\x18\x07 \x03(\x0b\x32\x18.trunkline.v1.HostUplink\x12\x15\n\ragent_version\x18\x08 \x01(\t\x12\x0e\n\x06kernel\x18\t \x01(\t\x12\x0e\n\x06\x64ocker\x18\n \x01(\t\x12\x13\n\x0b\x61ttachments\x18\x0b \x01(\r\x12\x19\n\x11\x61ttachments_ready\x18\x0c \x01(\r\x12\x19\n\x11observed_revision\x18\r \x01(\x03\x12\x13\n\x0bobserved_ms\x18\x0e \x01(\x03\x12\x15\n\rregistered_ms\x18\x0f \x01(\x03\x12\'\n\x08problems\x18\x10 \x03(\x0b\x32\x15.trunkline.v1.Problem\x12\x0e\n\x06number\x18\x11 \x01(\r\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x1e\n\x0eGetHostRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"3\n\x0fGetHostResponse\x12 \n\x04host\x18\x01 \x01(\x0b\x32\x12.trunkline.v1.Host\"\x12\n\x10ListHostsRequest\"6\n\x11ListHostsResponse\x12!\n\x05hosts\x18\x01 \x03(\x0b\x32\x12.trunkline.v1.Host\"\"\n\x11WatchHostsRequest\x12\r\n\x05names\x18\x01 \x03(\t\"D\n\x12WatchHostsResponse\x12 \n\x04host\x18\x01 \x01(\x0b\x32\x12.trunkline.v1.Host\x12\x0c\n\x04gone\x18\x02 \x01(\x08\".\n\x10\x44rainHostRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04undo\x18\x02 \x01(\x08\"5\n\x11\x44rainHostResponse\x12 \n\x04host\x18\x01 \x01(\x0b\x32\x12.trunkline.v1.Host\"!\n\x11\x46orgetHostRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"<\n\x12\x46orgetHostResponse\x12\x13\n\x0b\x61ttachments\x18\x01 \x03(\t\x12\x11\n\taddresses\x18\x02 \x01(\r2\x95\x03\n\x0bHostService\x12\x46\n\x07GetHost\x12\x1c.trunkline.v1.GetHostRequest\x1a\x1d.trunkline.v1.GetHostResponse\x12L\n\tListHosts\x12\x1e.trunkline.v1.ListHostsRequest\x1a\x1f.trunkline.v1.ListHostsResponse\x12Q\n\nWatchHosts\x12\x1f.trunkline.v1.WatchHostsRequest\x1a .trunkline.v1.WatchHostsResponse0\x01\x12L\n\tDrainHost\x12\x1e.trunkline.v1.DrainHostRequest\x1a\x1f.trunkline.v1.DrainHostResponse\x12O\n\nForgetHost\x12\x1f.trunkline.v1.ForgetHostRequest\x1a .trunkline.v1.ForgetHostResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17trunkline/v1/host.proto\x12\x0ctrunkline.v1\x1a\x19trunkline/v1/fabric.proto\"\xf7\x03\n\x04Host\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nmachine_id\x18\x02 \x01(\t\x12\x11\n\tconnected\x18\x03 \x01(\x08\x12\x0f\n\x07replica\x18\x04 \x01(\t\x12\x0f\n\x07\x64rained\x18\x05 \x01(\x08\x12.\n\x06labels\x18\x06 \x03(\x0b\x32\x1e.trunkline.v1.Host.LabelsEntry\x12)\n\x07uplinks\x18\x07 \x03(\x0b\x32\x18.trunkline.v1.HostUplink\x12\x15\n\ragent_version\x18\x08 \x01(\t\x12\x0e\n\x06kernel\x18\t \x01(\t\x12\x0e\n\x06\x64ocker\x18\n \x01(\t\x12\x13\n\x0b\x61ttachments\x18\x0b \x01(\r\x12\x19\n\x11\x61ttachments_ready\x18\x0c \x01(\r\x12\x19\n\x11observed_revision\x18\r \x01(\x03\x12\x13\n\x0bobserved_ms\x18\x0e \x01(\x03\x12\x15\n\rregistered_ms\x18\x0f \x01(\x03\x12\'\n\x08problems\x18\x10 \x03(\x0b\x32\x15.trunkline.v1.Problem\x12\x0e\n\x06number\x18\x11 \x01(\r\x12\'\n\x06\x65vents\x18\x12 \x03(\x0b\x32\x17.trunkline.v1.HostEvent\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\";\n\tHostEvent\x12\r\n\x05\x61t_ms\x18\x01 \x01(\x03\x12\x0e\n\x06object\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\x1e\n\x0eGetHostRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"3\n\x0fGetHostResponse\x12 \n\x04host\x18\x01 \x01(\x0b\x32\x12.trunkline.v1.Host\"\x12\n\x10ListHostsRequest\"6\n\x11ListHostsResponse\x12!\n\x05hosts\x18\x01 \x03(\x0b\x32\x12.trunkline.v1.Host\"\"\n\x11WatchHostsRequest\x12\r\n\x05names\x18\x01 \x03(\t\"D\n\x12WatchHostsResponse\x12 \n\x04host\x18\x01 \x01(\x0b\x32\x12.trunkline.v1.Host\x12\x0c\n\x04gone\x18\x02 \x01(\x08\".\n\x10\x44rainHostRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04undo\x18\x02 \x01(\x08\"5\n\x11\x44rainHostResponse\x12 \n\x04host\x18\x01 \x01(\x0b\x32\x12.trunkline.v1.Host\"!\n\x11\x46orgetHostRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"<\n\x12\x46orgetHostResponse\x12\x13\n\x0b\x61ttachments\x18\x01 \x03(\t\x12\x11\n\taddresses\x18\x02 \x01(\r2\x95\x03\n\x0bHostService\x12\x46\n\x07GetHost\x12\x1c.trunkline.v1.GetHostRequest\x1a\x1d.trunkline.v1.GetHostResponse\x12L\n\tListHosts\x12\x1e.trunkline.v1.ListHostsRequest\x1a\x1f.trunkline.v1.ListHostsResponse\x12Q\n\nWatchHosts\x12\x1f.trunkline.v1.WatchHostsRequest\x1a .trunkline.v1.WatchHostsResponse0\x01\x12L\n\tDrainHost\x12\x1e.trunkline.v1.DrainHostRequest\x1a\x1f.trunkline.v1.DrainHostResponse\x12O\n\nForgetHost\x12\x1f.trunkline.v1.ForgetHostRequest\x1a .trunkline.v1.ForgetHostResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,29 +35,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HOST_LABELSENTRY']._loaded_options = None
   _globals['_HOST_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_HOST']._serialized_start=69
-  _globals['_HOST']._serialized_end=531
-  _globals['_HOST_LABELSENTRY']._serialized_start=486
-  _globals['_HOST_LABELSENTRY']._serialized_end=531
-  _globals['_GETHOSTREQUEST']._serialized_start=533
-  _globals['_GETHOSTREQUEST']._serialized_end=563
-  _globals['_GETHOSTRESPONSE']._serialized_start=565
-  _globals['_GETHOSTRESPONSE']._serialized_end=616
-  _globals['_LISTHOSTSREQUEST']._serialized_start=618
-  _globals['_LISTHOSTSREQUEST']._serialized_end=636
-  _globals['_LISTHOSTSRESPONSE']._serialized_start=638
-  _globals['_LISTHOSTSRESPONSE']._serialized_end=692
-  _globals['_WATCHHOSTSREQUEST']._serialized_start=694
-  _globals['_WATCHHOSTSREQUEST']._serialized_end=728
-  _globals['_WATCHHOSTSRESPONSE']._serialized_start=730
-  _globals['_WATCHHOSTSRESPONSE']._serialized_end=798
-  _globals['_DRAINHOSTREQUEST']._serialized_start=800
-  _globals['_DRAINHOSTREQUEST']._serialized_end=846
-  _globals['_DRAINHOSTRESPONSE']._serialized_start=848
-  _globals['_DRAINHOSTRESPONSE']._serialized_end=901
-  _globals['_FORGETHOSTREQUEST']._serialized_start=903
-  _globals['_FORGETHOSTREQUEST']._serialized_end=936
-  _globals['_FORGETHOSTRESPONSE']._serialized_start=938
-  _globals['_FORGETHOSTRESPONSE']._serialized_end=998
-  _globals['_HOSTSERVICE']._serialized_start=1001
-  _globals['_HOSTSERVICE']._serialized_end=1406
+  _globals['_HOST']._serialized_end=572
+  _globals['_HOST_LABELSENTRY']._serialized_start=527
+  _globals['_HOST_LABELSENTRY']._serialized_end=572
+  _globals['_HOSTEVENT']._serialized_start=574
+  _globals['_HOSTEVENT']._serialized_end=633
+  _globals['_GETHOSTREQUEST']._serialized_start=635
+  _globals['_GETHOSTREQUEST']._serialized_end=665
+  _globals['_GETHOSTRESPONSE']._serialized_start=667
+  _globals['_GETHOSTRESPONSE']._serialized_end=718
+  _globals['_LISTHOSTSREQUEST']._serialized_start=720
+  _globals['_LISTHOSTSREQUEST']._serialized_end=738
+  _globals['_LISTHOSTSRESPONSE']._serialized_start=740
+  _globals['_LISTHOSTSRESPONSE']._serialized_end=794
+  _globals['_WATCHHOSTSREQUEST']._serialized_start=796
+  _globals['_WATCHHOSTSREQUEST']._serialized_end=830
+  _globals['_WATCHHOSTSRESPONSE']._serialized_start=832
+  _globals['_WATCHHOSTSRESPONSE']._serialized_end=900
+  _globals['_DRAINHOSTREQUEST']._serialized_start=902
+  _globals['_DRAINHOSTREQUEST']._serialized_end=948
+  _globals['_DRAINHOSTRESPONSE']._serialized_start=950
+  _globals['_DRAINHOSTRESPONSE']._serialized_end=1003
+  _globals['_FORGETHOSTREQUEST']._serialized_start=1005
+  _globals['_FORGETHOSTREQUEST']._serialized_end=1038
+  _globals['_FORGETHOSTRESPONSE']._serialized_start=1040
+  _globals['_FORGETHOSTRESPONSE']._serialized_end=1100
+  _globals['_HOSTSERVICE']._serialized_start=1103
+  _globals['_HOSTSERVICE']._serialized_end=1508
 # @@protoc_insertion_point(module_scope)

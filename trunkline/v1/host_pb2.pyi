@@ -62,6 +62,7 @@ class Host(_message.Message):
     REGISTERED_MS_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
     NUMBER_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, bound to the machine-id first seen."""
     machine_id: _builtins.str
@@ -102,6 +103,10 @@ class Host(_message.Message):
     def problems(self) -> _containers.RepeatedCompositeFieldContainer[_fabric_pb2.Problem]:
         """What is not well on it."""
 
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___HostEvent]:
+        """What happened on it lately that an operator should know, newest last."""
+
     def __init__(
         self,
         *,
@@ -122,14 +127,45 @@ class Host(_message.Message):
         registered_ms: _builtins.int = ...,
         problems: _abc.Iterable[_fabric_pb2.Problem] | None = ...,
         number: _builtins.int = ...,
+        events: _abc.Iterable[Global___HostEvent] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "attachments", b"attachments", "attachments_ready", b"attachments_ready", "connected", b"connected", "docker", b"docker", "drained", b"drained", "kernel", b"kernel", "labels", b"labels", "machine_id", b"machine_id", "name", b"name", "number", b"number", "observed_ms", b"observed_ms", "observed_revision", b"observed_revision", "problems", b"problems", "registered_ms", b"registered_ms", "replica", b"replica", "uplinks", b"uplinks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "attachments", b"attachments", "attachments_ready", b"attachments_ready", "connected", b"connected", "docker", b"docker", "drained", b"drained", "events", b"events", "kernel", b"kernel", "labels", b"labels", "machine_id", b"machine_id", "name", b"name", "number", b"number", "observed_ms", b"observed_ms", "observed_revision", b"observed_revision", "problems", b"problems", "registered_ms", b"registered_ms", "replica", b"replica", "uplinks", b"uplinks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Host: _TypeAlias = Host  # noqa: Y015
+
+@_typing.final
+class HostEvent(_message.Message):
+    """HostEvent is something that happened on a host and was dealt with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_MS_FIELD_NUMBER: _builtins.int
+    OBJECT_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    at_ms: _builtins.int
+    """Unix time in milliseconds."""
+    object: _builtins.str
+    """Object, such as "network mynet2"."""
+    message: _builtins.str
+    """What was seen, and what was done about it."""
+    def __init__(
+        self,
+        *,
+        at_ms: _builtins.int = ...,
+        object: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "message", b"message", "object", b"object"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HostEvent: _TypeAlias = HostEvent  # noqa: Y015
 
 @_typing.final
 class GetHostRequest(_message.Message):

@@ -47,6 +47,34 @@ MACVLAN_MODE_VEPA: MacvlanMode.ValueType  # 3
 """All frames leave by the uplink; the switch must reflect them (IEEE 802.1Qbg)."""
 Global___MacvlanMode: _TypeAlias = MacvlanMode  # noqa: Y015
 
+class _DockerMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DockerModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DockerMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DOCKER_MODE_UNSPECIFIED: _DockerMode.ValueType  # 0
+    """Not said: local."""
+    DOCKER_MODE_LOCAL: _DockerMode.ValueType  # 1
+    """A Docker network of the same name on each selected host."""
+    DOCKER_MODE_SWARM: _DockerMode.ValueType  # 2
+    """A config-only network "<name>-config" on each selected host, for swarm networks made with `--config-from`."""
+    DOCKER_MODE_NONE: _DockerMode.ValueType  # 3
+    """Nothing; `trunkline attach` only."""
+
+class DockerMode(_DockerMode, metaclass=_DockerModeEnumTypeWrapper):
+    """DockerMode says what agents make of a network in their Docker Engines."""
+
+DOCKER_MODE_UNSPECIFIED: DockerMode.ValueType  # 0
+"""Not said: local."""
+DOCKER_MODE_LOCAL: DockerMode.ValueType  # 1
+"""A Docker network of the same name on each selected host."""
+DOCKER_MODE_SWARM: DockerMode.ValueType  # 2
+"""A config-only network "<name>-config" on each selected host, for swarm networks made with `--config-from`."""
+DOCKER_MODE_NONE: DockerMode.ValueType  # 3
+"""Nothing; `trunkline attach` only."""
+Global___DockerMode: _TypeAlias = DockerMode  # noqa: Y015
+
 class _NetworkPhase:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -134,6 +162,8 @@ class NetworkSpec(_message.Message):
     HOST_SELECTOR_FIELD_NUMBER: _builtins.int
     REST_SECONDS_FIELD_NUMBER: _builtins.int
     HOLD_SECONDS_FIELD_NUMBER: _builtins.int
+    DOCKER_FIELD_NUMBER: _builtins.int
+    HOST_ACCESS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, unique in the fabric."""
     uplink: _builtins.str
@@ -152,6 +182,10 @@ class NetworkSpec(_message.Message):
     """Seconds an address rests after use; unset means 300."""
     hold_seconds: _builtins.int
     """Seconds an address is kept for its last owner; unset means 86400."""
+    docker: Global___DockerMode.ValueType
+    """What the agents make of it in their Docker Engines."""
+    host_access: _builtins.bool
+    """Each selected host gets a macvlan interface of its own on the network, and reaches its containers by it."""
     @_builtins.property
     def prefixes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Prefix]:
         """At most one prefix per family; none makes every attachment L2-only."""
@@ -174,10 +208,12 @@ class NetworkSpec(_message.Message):
         host_selector: _abc.Iterable[_builtins.str] | None = ...,
         rest_seconds: _builtins.int | None = ...,
         hold_seconds: _builtins.int | None = ...,
+        docker: Global___DockerMode.ValueType = ...,
+        host_access: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_hold_seconds", b"_hold_seconds", "_rest_seconds", b"_rest_seconds", "hold_seconds", b"hold_seconds", "rest_seconds", b"rest_seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hold_seconds", b"_hold_seconds", "_rest_seconds", b"_rest_seconds", "hold_seconds", b"hold_seconds", "host_selector", b"host_selector", "mode", b"mode", "mtu", b"mtu", "name", b"name", "overlap", b"overlap", "prefixes", b"prefixes", "rest_seconds", b"rest_seconds", "uplink", b"uplink", "vlan", b"vlan", "vlan_auto", b"vlan_auto"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hold_seconds", b"_hold_seconds", "_rest_seconds", b"_rest_seconds", "docker", b"docker", "hold_seconds", b"hold_seconds", "host_access", b"host_access", "host_selector", b"host_selector", "mode", b"mode", "mtu", b"mtu", "name", b"name", "overlap", b"overlap", "prefixes", b"prefixes", "rest_seconds", b"rest_seconds", "uplink", b"uplink", "vlan", b"vlan", "vlan_auto", b"vlan_auto"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__hold_seconds: _TypeAlias = _typing.Literal["hold_seconds"]  # noqa: Y015
     _WhichOneofArgType__hold_seconds: _TypeAlias = _typing.Literal["_hold_seconds", b"_hold_seconds"]  # noqa: Y015
@@ -203,6 +239,8 @@ class HostNetworkStatus(_message.Message):
     LINK_FIELD_NUMBER: _builtins.int
     OWNED_FIELD_NUMBER: _builtins.int
     CONNECTED_FIELD_NUMBER: _builtins.int
+    DOCKER_FIELD_NUMBER: _builtins.int
+    DOCKER_MESSAGE_FIELD_NUMBER: _builtins.int
     host: _builtins.str
     """Host name."""
     phase: _builtins.str
@@ -217,6 +255,10 @@ class HostNetworkStatus(_message.Message):
     """The sub-interface was made by Trunkline."""
     connected: _builtins.bool
     """The host has a live session."""
+    docker: _builtins.str
+    """The Docker network on that host: READY, PENDING, FAILED, FOREIGN (somebody else's of the same name), or empty."""
+    docker_message: _builtins.str
+    """What was seen of the Docker network, and what to do next; empty when all is well."""
     def __init__(
         self,
         *,
@@ -227,10 +269,12 @@ class HostNetworkStatus(_message.Message):
         link: _builtins.str = ...,
         owned: _builtins.bool = ...,
         connected: _builtins.bool = ...,
+        docker: _builtins.str = ...,
+        docker_message: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected", b"connected", "host", b"host", "link", b"link", "message", b"message", "owned", b"owned", "phase", b"phase", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected", b"connected", "docker", b"docker", "docker_message", b"docker_message", "host", b"host", "link", b"link", "message", b"message", "owned", b"owned", "phase", b"phase", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -247,6 +291,7 @@ class PoolUse(_message.Message):
     USED_FIELD_NUMBER: _builtins.int
     RESTING_FIELD_NUMBER: _builtins.int
     RESERVED_FIELD_NUMBER: _builtins.int
+    STOCK_FIELD_NUMBER: _builtins.int
     cidr: _builtins.str
     """The prefix."""
     size: _builtins.int
@@ -257,6 +302,8 @@ class PoolUse(_message.Message):
     """Resting or held for their last owner."""
     reserved: _builtins.int
     """Reserved or in conflict."""
+    stock: _builtins.int
+    """Given to hosts ahead of use, so that containers start with no controller in reach."""
     def __init__(
         self,
         *,
@@ -265,10 +312,11 @@ class PoolUse(_message.Message):
         used: _builtins.int = ...,
         resting: _builtins.int = ...,
         reserved: _builtins.int = ...,
+        stock: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cidr", b"cidr", "reserved", b"reserved", "resting", b"resting", "size", b"size", "used", b"used"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cidr", b"cidr", "reserved", b"reserved", "resting", b"resting", "size", b"size", "stock", b"stock", "used", b"used"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -287,6 +335,7 @@ class Network(_message.Message):
     HOSTS_FIELD_NUMBER: _builtins.int
     POOLS_FIELD_NUMBER: _builtins.int
     ATTACHMENTS_FIELD_NUMBER: _builtins.int
+    IMPORTED_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
     """Grows with each change of the spec."""
     number: _builtins.int
@@ -295,6 +344,8 @@ class Network(_message.Message):
     """Where it stands."""
     attachments: _builtins.int
     """Attachments on it."""
+    imported: _builtins.bool
+    """It was taken over from hand-made Docker networks that hosts may still have."""
     @_builtins.property
     def spec(self) -> Global___NetworkSpec:
         """What was asked for, with the VLAN id that was chosen."""
@@ -317,10 +368,11 @@ class Network(_message.Message):
         hosts: _abc.Iterable[Global___HostNetworkStatus] | None = ...,
         pools: _abc.Iterable[Global___PoolUse] | None = ...,
         attachments: _builtins.int = ...,
+        imported: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachments", b"attachments", "generation", b"generation", "hosts", b"hosts", "number", b"number", "phase", b"phase", "pools", b"pools", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachments", b"attachments", "generation", b"generation", "hosts", b"hosts", "imported", b"imported", "number", b"number", "phase", b"phase", "pools", b"pools", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -586,6 +638,7 @@ class UpdateNetworkRequest(_message.Message):
     REST_SECONDS_FIELD_NUMBER: _builtins.int
     HOLD_SECONDS_FIELD_NUMBER: _builtins.int
     MTU_FIELD_NUMBER: _builtins.int
+    HOST_ACCESS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     set_host_selector: _builtins.bool
@@ -596,6 +649,8 @@ class UpdateNetworkRequest(_message.Message):
     """New hold time in seconds."""
     mtu: _builtins.int
     """New MTU, while unused."""
+    host_access: _builtins.bool
+    """Give hosts access, or take it away."""
     @_builtins.property
     def prefixes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PrefixUpdate]:
         """Changes of prefixes."""
@@ -614,19 +669,24 @@ class UpdateNetworkRequest(_message.Message):
         rest_seconds: _builtins.int | None = ...,
         hold_seconds: _builtins.int | None = ...,
         mtu: _builtins.int | None = ...,
+        host_access: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_hold_seconds", b"_hold_seconds", "_mtu", b"_mtu", "_rest_seconds", b"_rest_seconds", "hold_seconds", b"hold_seconds", "mtu", b"mtu", "rest_seconds", b"rest_seconds"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_hold_seconds", b"_hold_seconds", "_host_access", b"_host_access", "_mtu", b"_mtu", "_rest_seconds", b"_rest_seconds", "hold_seconds", b"hold_seconds", "host_access", b"host_access", "mtu", b"mtu", "rest_seconds", b"rest_seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hold_seconds", b"_hold_seconds", "_mtu", b"_mtu", "_rest_seconds", b"_rest_seconds", "hold_seconds", b"hold_seconds", "host_selector", b"host_selector", "mtu", b"mtu", "name", b"name", "prefixes", b"prefixes", "rest_seconds", b"rest_seconds", "set_host_selector", b"set_host_selector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hold_seconds", b"_hold_seconds", "_host_access", b"_host_access", "_mtu", b"_mtu", "_rest_seconds", b"_rest_seconds", "hold_seconds", b"hold_seconds", "host_access", b"host_access", "host_selector", b"host_selector", "mtu", b"mtu", "name", b"name", "prefixes", b"prefixes", "rest_seconds", b"rest_seconds", "set_host_selector", b"set_host_selector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__hold_seconds: _TypeAlias = _typing.Literal["hold_seconds"]  # noqa: Y015
     _WhichOneofArgType__hold_seconds: _TypeAlias = _typing.Literal["_hold_seconds", b"_hold_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__host_access: _TypeAlias = _typing.Literal["host_access"]  # noqa: Y015
+    _WhichOneofArgType__host_access: _TypeAlias = _typing.Literal["_host_access", b"_host_access"]  # noqa: Y015
     _WhichOneofReturnType__mtu: _TypeAlias = _typing.Literal["mtu"]  # noqa: Y015
     _WhichOneofArgType__mtu: _TypeAlias = _typing.Literal["_mtu", b"_mtu"]  # noqa: Y015
     _WhichOneofReturnType__rest_seconds: _TypeAlias = _typing.Literal["rest_seconds"]  # noqa: Y015
     _WhichOneofArgType__rest_seconds: _TypeAlias = _typing.Literal["_rest_seconds", b"_rest_seconds"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__hold_seconds) -> _WhichOneofReturnType__hold_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__host_access) -> _WhichOneofReturnType__host_access | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__mtu) -> _WhichOneofReturnType__mtu | None: ...
     @_typing.overload
@@ -707,3 +767,289 @@ class DeleteNetworkResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteNetworkResponse: _TypeAlias = DeleteNetworkResponse  # noqa: Y015
+
+@_typing.final
+class PreviewImportRequest(_message.Message):
+    """PreviewImportRequest names Docker networks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the Docker network on the hosts; the fabric network gets the same name."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewImportRequest: _TypeAlias = PreviewImportRequest  # noqa: Y015
+
+@_typing.final
+class ImportedEndpoint(_message.Message):
+    """ImportedEndpoint is a container's interface on a hand-made Docker network."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    CONTAINER_FIELD_NUMBER: _builtins.int
+    CONTAINER_ID_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    MAC_FIELD_NUMBER: _builtins.int
+    host: _builtins.str
+    """Host name."""
+    container: _builtins.str
+    """Container name."""
+    container_id: _builtins.str
+    """Container id."""
+    mac: _builtins.str
+    """MAC address."""
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Addresses with prefix length."""
+
+    def __init__(
+        self,
+        *,
+        host: _builtins.str = ...,
+        container: _builtins.str = ...,
+        container_id: _builtins.str = ...,
+        addresses: _abc.Iterable[_builtins.str] | None = ...,
+        mac: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "container", b"container", "container_id", b"container_id", "host", b"host", "mac", b"mac"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportedEndpoint: _TypeAlias = ImportedEndpoint  # noqa: Y015
+
+@_typing.final
+class ImportedNetwork(_message.Message):
+    """ImportedNetwork is a hand-made Docker macvlan network on one host."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
+    UPLINK_FIELD_NUMBER: _builtins.int
+    VLAN_FIELD_NUMBER: _builtins.int
+    PREFIXES_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    MTU_FIELD_NUMBER: _builtins.int
+    host: _builtins.str
+    """Host name."""
+    id: _builtins.str
+    """Docker's id of the network."""
+    parent: _builtins.str
+    """Parent link as Docker has it."""
+    uplink: _builtins.str
+    """Uplink label that the parent belongs to; empty when the agent's config maps none to it."""
+    vlan: _builtins.int
+    """VLAN id of the parent, 0 for the uplink itself."""
+    mode: Global___MacvlanMode.ValueType
+    """Macvlan mode."""
+    mtu: _builtins.int
+    """MTU of the parent."""
+    @_builtins.property
+    def prefixes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Prefix]:
+        """Prefixes with gateways and ranges."""
+
+    def __init__(
+        self,
+        *,
+        host: _builtins.str = ...,
+        id: _builtins.str = ...,
+        parent: _builtins.str = ...,
+        uplink: _builtins.str = ...,
+        vlan: _builtins.int = ...,
+        prefixes: _abc.Iterable[Global___Prefix] | None = ...,
+        mode: Global___MacvlanMode.ValueType = ...,
+        mtu: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "id", b"id", "mode", b"mode", "mtu", b"mtu", "parent", b"parent", "prefixes", b"prefixes", "uplink", b"uplink", "vlan", b"vlan"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportedNetwork: _TypeAlias = ImportedNetwork  # noqa: Y015
+
+@_typing.final
+class PreviewImportResponse(_message.Message):
+    """PreviewImportResponse says what an import would do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPEC_FIELD_NUMBER: _builtins.int
+    NETWORKS_FIELD_NUMBER: _builtins.int
+    ENDPOINTS_FIELD_NUMBER: _builtins.int
+    REFUSALS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def spec(self) -> Global___NetworkSpec:
+        """The fabric network that would be made."""
+
+    @_builtins.property
+    def networks(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportedNetwork]:
+        """The Docker networks it is made from."""
+
+    @_builtins.property
+    def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportedEndpoint]:
+        """Containers whose addresses would be claimed."""
+
+    @_builtins.property
+    def refusals(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Why it cannot be imported: what differs between hosts, which address two containers use."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What an operator should know, such as hosts that did not answer."""
+
+    def __init__(
+        self,
+        *,
+        spec: Global___NetworkSpec | None = ...,
+        networks: _abc.Iterable[Global___ImportedNetwork] | None = ...,
+        endpoints: _abc.Iterable[Global___ImportedEndpoint] | None = ...,
+        refusals: _abc.Iterable[_builtins.str] | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoints", b"endpoints", "networks", b"networks", "refusals", b"refusals", "spec", b"spec", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewImportResponse: _TypeAlias = PreviewImportResponse  # noqa: Y015
+
+@_typing.final
+class ImportNetworkRequest(_message.Message):
+    """ImportNetworkRequest takes Docker networks over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the Docker network on the hosts."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportNetworkRequest: _TypeAlias = ImportNetworkRequest  # noqa: Y015
+
+@_typing.final
+class ImportNetworkResponse(_message.Message):
+    """ImportNetworkResponse carries the network."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NETWORK_FIELD_NUMBER: _builtins.int
+    ENDPOINTS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def network(self) -> Global___Network:
+        """The network."""
+
+    @_builtins.property
+    def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportedEndpoint]:
+        """Containers whose addresses were claimed."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What an operator should know."""
+
+    def __init__(
+        self,
+        *,
+        network: Global___Network | None = ...,
+        endpoints: _abc.Iterable[Global___ImportedEndpoint] | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["network", b"network"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoints", b"endpoints", "network", b"network", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportNetworkResponse: _TypeAlias = ImportNetworkResponse  # noqa: Y015
+
+@_typing.final
+class ReplaceNetworkRequest(_message.Message):
+    """ReplaceNetworkRequest names an imported network."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    HOSTS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    @_builtins.property
+    def hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Hosts, in this order; empty means all that still have a hand-made one."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        hosts: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hosts", b"hosts", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplaceNetworkRequest: _TypeAlias = ReplaceNetworkRequest  # noqa: Y015
+
+@_typing.final
+class ReplaceNetworkResponse(_message.Message):
+    """ReplaceNetworkResponse is one step on one host."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    CONTAINER_FIELD_NUMBER: _builtins.int
+    OFF_MS_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    host: _builtins.str
+    """Host name."""
+    container: _builtins.str
+    """Container that was reconnected; empty for a step of the host itself."""
+    off_ms: _builtins.int
+    """Milliseconds the container was off the network."""
+    message: _builtins.str
+    """What was done, in words."""
+    done: _builtins.bool
+    """The host is done."""
+    def __init__(
+        self,
+        *,
+        host: _builtins.str = ...,
+        container: _builtins.str = ...,
+        off_ms: _builtins.int = ...,
+        message: _builtins.str = ...,
+        done: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "done", b"done", "host", b"host", "message", b"message", "off_ms", b"off_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplaceNetworkResponse: _TypeAlias = ReplaceNetworkResponse  # noqa: Y015

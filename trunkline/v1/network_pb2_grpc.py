@@ -65,6 +65,21 @@ class NetworkServiceStub(object):
                 request_serializer=trunkline_dot_v1_dot_network__pb2.DeleteNetworkRequest.SerializeToString,
                 response_deserializer=trunkline_dot_v1_dot_network__pb2.DeleteNetworkResponse.FromString,
                 _registered_method=True)
+        self.PreviewImport = channel.unary_unary(
+                '/trunkline.v1.NetworkService/PreviewImport',
+                request_serializer=trunkline_dot_v1_dot_network__pb2.PreviewImportRequest.SerializeToString,
+                response_deserializer=trunkline_dot_v1_dot_network__pb2.PreviewImportResponse.FromString,
+                _registered_method=True)
+        self.ImportNetwork = channel.unary_unary(
+                '/trunkline.v1.NetworkService/ImportNetwork',
+                request_serializer=trunkline_dot_v1_dot_network__pb2.ImportNetworkRequest.SerializeToString,
+                response_deserializer=trunkline_dot_v1_dot_network__pb2.ImportNetworkResponse.FromString,
+                _registered_method=True)
+        self.ReplaceNetwork = channel.unary_stream(
+                '/trunkline.v1.NetworkService/ReplaceNetwork',
+                request_serializer=trunkline_dot_v1_dot_network__pb2.ReplaceNetworkRequest.SerializeToString,
+                response_deserializer=trunkline_dot_v1_dot_network__pb2.ReplaceNetworkResponse.FromString,
+                _registered_method=True)
 
 
 class NetworkServiceServicer(object):
@@ -117,6 +132,30 @@ class NetworkServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PreviewImport(self, request, context):
+        """Asks the connected hosts for their hand-made Docker macvlan networks of one name, and says what taking them
+        over would mean. Changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportNetwork(self, request, context):
+        """Takes them over: creates the fabric network and claims each address in use for the container that uses it, in
+        one step; nothing changes on the hosts. Refused with IMPORT_REFUSED when the preview has refusals.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplaceNetwork(self, request, context):
+        """Exchanges the hand-made Docker networks for ones with our IPAM, one host at a time, and tells each step. Stops
+        at the first host that fails. Repeating it goes on with the hosts that are left.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NetworkServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -149,6 +188,21 @@ def add_NetworkServiceServicer_to_server(servicer, server):
                     servicer.DeleteNetwork,
                     request_deserializer=trunkline_dot_v1_dot_network__pb2.DeleteNetworkRequest.FromString,
                     response_serializer=trunkline_dot_v1_dot_network__pb2.DeleteNetworkResponse.SerializeToString,
+            ),
+            'PreviewImport': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewImport,
+                    request_deserializer=trunkline_dot_v1_dot_network__pb2.PreviewImportRequest.FromString,
+                    response_serializer=trunkline_dot_v1_dot_network__pb2.PreviewImportResponse.SerializeToString,
+            ),
+            'ImportNetwork': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportNetwork,
+                    request_deserializer=trunkline_dot_v1_dot_network__pb2.ImportNetworkRequest.FromString,
+                    response_serializer=trunkline_dot_v1_dot_network__pb2.ImportNetworkResponse.SerializeToString,
+            ),
+            'ReplaceNetwork': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReplaceNetwork,
+                    request_deserializer=trunkline_dot_v1_dot_network__pb2.ReplaceNetworkRequest.FromString,
+                    response_serializer=trunkline_dot_v1_dot_network__pb2.ReplaceNetworkResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -314,6 +368,87 @@ class NetworkService(object):
             '/trunkline.v1.NetworkService/DeleteNetwork',
             trunkline_dot_v1_dot_network__pb2.DeleteNetworkRequest.SerializeToString,
             trunkline_dot_v1_dot_network__pb2.DeleteNetworkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewImport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.v1.NetworkService/PreviewImport',
+            trunkline_dot_v1_dot_network__pb2.PreviewImportRequest.SerializeToString,
+            trunkline_dot_v1_dot_network__pb2.PreviewImportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportNetwork(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.v1.NetworkService/ImportNetwork',
+            trunkline_dot_v1_dot_network__pb2.ImportNetworkRequest.SerializeToString,
+            trunkline_dot_v1_dot_network__pb2.ImportNetworkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplaceNetwork(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/trunkline.v1.NetworkService/ReplaceNetwork',
+            trunkline_dot_v1_dot_network__pb2.ReplaceNetworkRequest.SerializeToString,
+            trunkline_dot_v1_dot_network__pb2.ReplaceNetworkResponse.FromString,
             options,
             channel_credentials,
             insecure,

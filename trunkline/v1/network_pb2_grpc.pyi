@@ -53,6 +53,18 @@ class NetworkServiceStub:
     """Refuses with FAILED_PRECONDITION (NETWORK_IN_USE) while an address is live, naming the holders.
     Otherwise the network becomes `deleting` and is gone once each selected host was observed clean.
     """
+    PreviewImport: _grpc.UnaryUnaryMultiCallable[_network_pb2.PreviewImportRequest, _network_pb2.PreviewImportResponse]
+    """Asks the connected hosts for their hand-made Docker macvlan networks of one name, and says what taking them
+    over would mean. Changes nothing.
+    """
+    ImportNetwork: _grpc.UnaryUnaryMultiCallable[_network_pb2.ImportNetworkRequest, _network_pb2.ImportNetworkResponse]
+    """Takes them over: creates the fabric network and claims each address in use for the container that uses it, in
+    one step; nothing changes on the hosts. Refused with IMPORT_REFUSED when the preview has refusals.
+    """
+    ReplaceNetwork: _grpc.UnaryStreamMultiCallable[_network_pb2.ReplaceNetworkRequest, _network_pb2.ReplaceNetworkResponse]
+    """Exchanges the hand-made Docker networks for ones with our IPAM, one host at a time, and tells each step. Stops
+    at the first host that fails. Repeating it goes on with the hosts that are left.
+    """
 
 @_typing.type_check_only
 class NetworkServiceAsyncStub(NetworkServiceStub):
@@ -78,6 +90,18 @@ class NetworkServiceAsyncStub(NetworkServiceStub):
     DeleteNetwork: _aio.UnaryUnaryMultiCallable[_network_pb2.DeleteNetworkRequest, _network_pb2.DeleteNetworkResponse]  # type: ignore[assignment]
     """Refuses with FAILED_PRECONDITION (NETWORK_IN_USE) while an address is live, naming the holders.
     Otherwise the network becomes `deleting` and is gone once each selected host was observed clean.
+    """
+    PreviewImport: _aio.UnaryUnaryMultiCallable[_network_pb2.PreviewImportRequest, _network_pb2.PreviewImportResponse]  # type: ignore[assignment]
+    """Asks the connected hosts for their hand-made Docker macvlan networks of one name, and says what taking them
+    over would mean. Changes nothing.
+    """
+    ImportNetwork: _aio.UnaryUnaryMultiCallable[_network_pb2.ImportNetworkRequest, _network_pb2.ImportNetworkResponse]  # type: ignore[assignment]
+    """Takes them over: creates the fabric network and claims each address in use for the container that uses it, in
+    one step; nothing changes on the hosts. Refused with IMPORT_REFUSED when the preview has refusals.
+    """
+    ReplaceNetwork: _aio.UnaryStreamMultiCallable[_network_pb2.ReplaceNetworkRequest, _network_pb2.ReplaceNetworkResponse]  # type: ignore[assignment]
+    """Exchanges the hand-made Docker networks for ones with our IPAM, one host at a time, and tells each step. Stops
+    at the first host that fails. Repeating it goes on with the hosts that are left.
     """
 
 class NetworkServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -137,6 +161,36 @@ class NetworkServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_network_pb2.DeleteNetworkResponse, _abc.Awaitable[_network_pb2.DeleteNetworkResponse]]:
         """Refuses with FAILED_PRECONDITION (NETWORK_IN_USE) while an address is live, naming the holders.
         Otherwise the network becomes `deleting` and is gone once each selected host was observed clean.
+        """
+
+    @_abc_1.abstractmethod
+    def PreviewImport(
+        self,
+        request: _network_pb2.PreviewImportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_network_pb2.PreviewImportResponse, _abc.Awaitable[_network_pb2.PreviewImportResponse]]:
+        """Asks the connected hosts for their hand-made Docker macvlan networks of one name, and says what taking them
+        over would mean. Changes nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def ImportNetwork(
+        self,
+        request: _network_pb2.ImportNetworkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_network_pb2.ImportNetworkResponse, _abc.Awaitable[_network_pb2.ImportNetworkResponse]]:
+        """Takes them over: creates the fabric network and claims each address in use for the container that uses it, in
+        one step; nothing changes on the hosts. Refused with IMPORT_REFUSED when the preview has refusals.
+        """
+
+    @_abc_1.abstractmethod
+    def ReplaceNetwork(
+        self,
+        request: _network_pb2.ReplaceNetworkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_network_pb2.ReplaceNetworkResponse], _abc.AsyncIterator[_network_pb2.ReplaceNetworkResponse]]:
+        """Exchanges the hand-made Docker networks for ones with our IPAM, one host at a time, and tells each step. Stops
+        at the first host that fails. Repeating it goes on with the hosts that are left.
         """
 
 def add_NetworkServiceServicer_to_server(servicer: NetworkServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from trunkline.agent.v1 import session_pb2
 from trunkline.ids import PROTOCOL
 from trunkline.model import (
     AttachmentObservation,
     Desired,
+    EndpointObservation,
+    EndpointState,
+    Grant,
     HostAttachment,
     HostFacts,
     HostNetwork,
     NetworkObservation,
     Observation,
+    Reservation,
 )
 from trunkline.wire.values import (
+    docker_from_pb,
+    docker_to_pb,
+    event_from_pb,
+    event_to_pb,
     mode_from_pb,
     mode_to_pb,
+    origin_from_pb,
+    origin_to_pb,
     phase_from_pb,
     phase_from_text,
     phase_to_pb,
@@ -42,6 +54,11 @@ def network_to_pb(network: HostNetwork) -> session_pb2.HostNetwork:
         mode=mode_to_pb(network.mode),
         prefixes=[prefix_to_pb(p) for p in network.prefixes],
         probe_mac=network.probe_mac,
+        docker=docker_to_pb(network.docker),
+        rest_seconds=network.rest_seconds,
+        hold_seconds=network.hold_seconds,
+        reserved=[session_pb2.Reservation(owner=r.owner, address=r.address) for r in network.reserved],
+        imported=network.imported,
     )
 
 
@@ -56,6 +73,11 @@ def network_from_pb(pb: session_pb2.HostNetwork) -> HostNetwork:
         mode=mode_from_pb(pb.mode),
         prefixes=tuple(prefix_from_pb(p) for p in pb.prefixes),
         probe_mac=pb.probe_mac,
+        docker=docker_from_pb(pb.docker),
+        rest_seconds=pb.rest_seconds,
+        hold_seconds=pb.hold_seconds,
+        reserved=tuple(Reservation(r.owner, r.address) for r in pb.reserved),
+        imported=pb.imported,
     )
 
 
@@ -71,6 +93,7 @@ def attachment_to_pb(attachment: HostAttachment) -> session_pb2.HostAttachment:
         gateways=attachment.gateways,
         default_route=attachment.default_route,
         accept_ra=attachment.accept_ra,
+        origin=origin_to_pb(attachment.origin),
     )
 
 
@@ -86,7 +109,16 @@ def attachment_from_pb(pb: session_pb2.HostAttachment) -> HostAttachment:
         gateways=tuple(pb.gateways),
         default_route=pb.default_route,
         accept_ra=pb.accept_ra,
+        origin=origin_from_pb(pb.origin),
     )
+
+
+def _grant_to_pb(grant: Grant) -> session_pb2.Grant:
+    return session_pb2.Grant(network=grant.network, address=grant.address, owner=grant.owner, recalled=grant.recalled)
+
+
+def _grant_from_pb(pb: session_pb2.Grant) -> Grant:
+    return Grant(network=pb.network, address=pb.address, owner=pb.owner, recalled=pb.recalled)
 
 
 def desired_to_pb(desired: Desired) -> session_pb2.DesiredState:
@@ -96,6 +128,7 @@ def desired_to_pb(desired: Desired) -> session_pb2.DesiredState:
         revision=desired.revision,
         networks=[network_to_pb(n) for n in desired.networks],
         attachments=[attachment_to_pb(a) for a in desired.attachments],
+        grants=[_grant_to_pb(g) for g in desired.grants],
     )
 
 
@@ -115,6 +148,7 @@ class DesiredCoder:
         """Fill an empty message with what `desired_to_pb` would make."""
         into.epoch, into.revision = desired.epoch, desired.revision
         into.networks.extend(network_to_pb(n) for n in desired.networks)
+        into.grants.extend(_grant_to_pb(g) for g in desired.grants)
         coded = self._coded
         if len(coded) > 2 * len(desired.attachments):
             coded.clear()
@@ -135,6 +169,48 @@ def desired_from_pb(pb: session_pb2.DesiredState) -> Desired:
         revision=pb.revision,
         networks=tuple(network_from_pb(n) for n in pb.networks),
         attachments=tuple(attachment_from_pb(a) for a in pb.attachments),
+        grants=tuple(_grant_from_pb(g) for g in pb.grants),
+    )
+
+
+_STATES: Final = {
+    EndpointState.STOCK: session_pb2.ENDPOINT_STATE_STOCK,
+    EndpointState.USED: session_pb2.ENDPOINT_STATE_USED,
+    EndpointState.KEPT: session_pb2.ENDPOINT_STATE_KEPT,
+}
+_STATES_BACK: Final = {number: state for state, number in _STATES.items()}
+
+
+def _endpoint_to_pb(seen: EndpointObservation) -> session_pb2.EndpointObservation:
+    return session_pb2.EndpointObservation(
+        network=seen.network,
+        address=seen.address,
+        state=_STATES[seen.state],
+        owner=seen.owner,
+        shared=seen.shared,
+        container_id=seen.container_id,
+        container=seen.container,
+        mac=seen.mac,
+        ifname=seen.ifname,
+        present=seen.present,
+        released_ms=seen.released_ms,
+    )
+
+
+def _endpoint_from_pb(pb: session_pb2.EndpointObservation) -> EndpointObservation:
+    return EndpointObservation(
+        network=pb.network,
+        address=pb.address,
+        # A state that a newer agent knows counts as use: the address is not free in any case.
+        state=_STATES_BACK.get(pb.state, EndpointState.USED),
+        owner=pb.owner,
+        shared=pb.shared,
+        container_id=pb.container_id,
+        container=pb.container,
+        mac=pb.mac,
+        ifname=pb.ifname,
+        present=pb.present,
+        released_ms=pb.released_ms,
     )
 
 
@@ -147,6 +223,8 @@ def _seen_network_to_pb(seen: NetworkObservation) -> session_pb2.NetworkObservat
         link=seen.link,
         owned=seen.owned,
         mtu=seen.mtu,
+        docker=seen.docker,
+        docker_message=seen.docker_message,
     )
 
 
@@ -159,6 +237,8 @@ def _seen_network_from_pb(pb: session_pb2.NetworkObservation) -> NetworkObservat
         link=pb.link,
         owned=pb.owned,
         mtu=pb.mtu,
+        docker=pb.docker,
+        docker_message=pb.docker_message,
     )
 
 
@@ -202,6 +282,9 @@ def observation_to_pb(seen: Observation) -> session_pb2.Observation:
         complete=seen.complete,
         docker=seen.docker,
         problems=[problem_to_pb(p) for p in seen.problems],
+        endpoints=[_endpoint_to_pb(e) for e in seen.endpoints],
+        endpoints_complete=seen.endpoints_complete,
+        events=[event_to_pb(e) for e in seen.events],
     )
 
 
@@ -217,6 +300,9 @@ def observation_from_pb(pb: session_pb2.Observation) -> Observation:
         complete=pb.complete,
         docker=pb.docker,
         problems=tuple(problem_from_pb(p) for p in pb.problems),
+        endpoints=tuple(_endpoint_from_pb(e) for e in pb.endpoints),
+        endpoints_complete=pb.endpoints_complete,
+        events=tuple(event_from_pb(e) for e in pb.events),
     )
 
 

@@ -5,8 +5,19 @@ from __future__ import annotations
 from typing import Final
 
 from trunkline.errors import Reason, Refusal
-from trunkline.model import HostUplink, Mode, Phase, Prefix, Problem, Target, TargetKind
-from trunkline.v1 import attachment_pb2, fabric_pb2, network_pb2
+from trunkline.model import (
+    DockerMode,
+    Event,
+    HostUplink,
+    Mode,
+    Origin,
+    Phase,
+    Prefix,
+    Problem,
+    Target,
+    TargetKind,
+)
+from trunkline.v1 import attachment_pb2, fabric_pb2, host_pb2, network_pb2
 
 _MODES: Final = {
     Mode.BRIDGE: network_pb2.MACVLAN_MODE_BRIDGE,
@@ -16,6 +27,20 @@ _MODES: Final = {
 _MODES_BACK: Final = {number: mode for mode, number in _MODES.items()} | {
     network_pb2.MACVLAN_MODE_UNSPECIFIED: Mode.BRIDGE
 }
+_DOCKER: Final = {
+    DockerMode.LOCAL: network_pb2.DOCKER_MODE_LOCAL,
+    DockerMode.SWARM: network_pb2.DOCKER_MODE_SWARM,
+    DockerMode.NONE: network_pb2.DOCKER_MODE_NONE,
+}
+_DOCKER_BACK: Final = {number: mode for mode, number in _DOCKER.items()} | {
+    network_pb2.DOCKER_MODE_UNSPECIFIED: DockerMode.LOCAL
+}
+_ORIGINS: Final = {
+    Origin.TRUNKLINE: attachment_pb2.ORIGIN_TRUNKLINE,
+    Origin.DOCKER: attachment_pb2.ORIGIN_DOCKER,
+    Origin.HOST: attachment_pb2.ORIGIN_HOST,
+}
+_ORIGINS_BACK: Final = {number: origin for origin, number in _ORIGINS.items()}
 _PHASES: Final = {
     Phase.PENDING: attachment_pb2.ATTACHMENT_PHASE_PENDING,
     Phase.READY: attachment_pb2.ATTACHMENT_PHASE_READY,
@@ -80,6 +105,41 @@ def mode_from_pb(pb: network_pb2.MacvlanMode.ValueType) -> Mode:
         raise Refusal(
             Reason.MODE_REFUSED, f"macvlan mode number {pb} is not on offer", "use bridge, private or vepa"
         ) from None
+
+
+def docker_to_pb(mode: DockerMode) -> network_pb2.DockerMode.ValueType:
+    """A Docker mode as its number."""
+    return _DOCKER[mode]
+
+
+def docker_from_pb(pb: network_pb2.DockerMode.ValueType) -> DockerMode:
+    """A Docker mode; unspecified is local. Raises INVALID_ARGUMENT for a number that is not known."""
+    try:
+        return _DOCKER_BACK[pb]
+    except KeyError:
+        raise Refusal(
+            Reason.INVALID_ARGUMENT, f"Docker mode number {pb} is not known", "use local, swarm or none"
+        ) from None
+
+
+def origin_to_pb(origin: Origin) -> attachment_pb2.Origin.ValueType:
+    """An origin as its number."""
+    return _ORIGINS[origin]
+
+
+def origin_from_pb(pb: attachment_pb2.Origin.ValueType) -> Origin:
+    """An origin; one that is not said or not known is TRUNKLINE."""
+    return _ORIGINS_BACK.get(pb, Origin.TRUNKLINE)
+
+
+def event_to_pb(event: Event) -> host_pb2.HostEvent:
+    """An event as a message."""
+    return host_pb2.HostEvent(at_ms=event.at_ms, object=event.object, message=event.message)
+
+
+def event_from_pb(pb: host_pb2.HostEvent) -> Event:
+    """An event."""
+    return Event(at_ms=pb.at_ms, object=pb.object, message=pb.message)
 
 
 def phase_to_pb(phase: Phase) -> attachment_pb2.AttachmentPhase.ValueType:

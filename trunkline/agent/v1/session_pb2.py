@@ -25,10 +25,11 @@ _sym_db = _symbol_database.Default()
 from trunkline.v1 import attachment_pb2 as trunkline_dot_v1_dot_attachment__pb2
 from trunkline.v1 import check_pb2 as trunkline_dot_v1_dot_check__pb2
 from trunkline.v1 import fabric_pb2 as trunkline_dot_v1_dot_fabric__pb2
+from trunkline.v1 import host_pb2 as trunkline_dot_v1_dot_host__pb2
 from trunkline.v1 import network_pb2 as trunkline_dot_v1_dot_network__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n trunkline/agent/v1/session.proto\x12\x12trunkline.agent.v1\x1a\x1dtrunkline/v1/attachment.proto\x1a\x18trunkline/v1/check.proto\x1a\x19trunkline/v1/fabric.proto\x1a\x1atrunkline/v1/network.proto\"\x9e\x02\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x12\n\nmachine_id\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x0e\n\x06kernel\x18\x05 \x01(\t\x12\x0e\n\x06\x64ocker\x18\x06 \x01(\t\x12\x35\n\x06labels\x18\x07 \x03(\x0b\x32%.trunkline.agent.v1.Hello.LabelsEntry\x12)\n\x07uplinks\x18\x08 \x03(\x0b\x32\x18.trunkline.v1.HostUplink\x12\r\n\x05\x65poch\x18\t \x01(\t\x12\x10\n\x08revision\x18\n \x01(\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"K\n\x07Welcome\x12\x0f\n\x07session\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07replica\x18\x04 \x01(\t\"\xba\x01\n\x0bHostNetwork\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\r\x12\x0e\n\x06uplink\x18\x03 \x01(\t\x12\x0c\n\x04vlan\x18\x04 \x01(\r\x12\x0b\n\x03mtu\x18\x05 \x01(\r\x12\'\n\x04mode\x18\x06 \x01(\x0e\x32\x19.trunkline.v1.MacvlanMode\x12&\n\x08prefixes\x18\x07 \x03(\x0b\x32\x14.trunkline.v1.Prefix\x12\x11\n\tprobe_mac\x18\x08 \x01(\t\"\xc1\x01\n\x0eHostAttachment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12$\n\x06target\x18\x03 \x01(\x0b\x32\x14.trunkline.v1.Target\x12\x0e\n\x06ifname\x18\x04 \x01(\t\x12\x0b\n\x03mac\x18\x05 \x01(\t\x12\x11\n\taddresses\x18\x06 \x03(\t\x12\x10\n\x08gateways\x18\x07 \x03(\t\x12\x15\n\rdefault_route\x18\x08 \x01(\x08\x12\x11\n\taccept_ra\x18\t \x01(\x08\"\x9b\x01\n\x0c\x44\x65siredState\x12\r\n\x05\x65poch\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x31\n\x08networks\x18\x03 \x03(\x0b\x32\x1f.trunkline.agent.v1.HostNetwork\x12\x37\n\x0b\x61ttachments\x18\x04 \x03(\x0b\x32\".trunkline.agent.v1.HostAttachment\"\x83\x01\n\rInspectTarget\x12\n\n\x02id\x18\x01 \x01(\x04\x12$\n\x06target\x18\x02 \x01(\x0b\x32\x14.trunkline.v1.Target\x12\x30\n\x07network\x18\x03 \x01(\x0b\x32\x1f.trunkline.agent.v1.HostNetwork\x12\x0e\n\x06ifname\x18\x04 \x01(\t\"&\n\tProbePeer\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0b\n\x03mac\x18\x02 \x01(\t\"a\n\x0cProbeAddress\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0b\n\x03mac\x18\x02 \x01(\t\x12\x0c\n\x04host\x18\x03 \x01(\t\x12%\n\x04kind\x18\x04 \x01(\x0e\x32\x17.trunkline.v1.ProbeKind\"\xbf\x01\n\x08ProbeRun\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x30\n\x07network\x18\x02 \x01(\x0b\x32\x1f.trunkline.agent.v1.HostNetwork\x12,\n\x05peers\x18\x03 \x03(\x0b\x32\x1d.trunkline.agent.v1.ProbePeer\x12\x33\n\taddresses\x18\x04 \x03(\x0b\x32 .trunkline.agent.v1.ProbeAddress\x12\x12\n\ntimeout_ms\x18\x05 \x01(\r\"\xe6\x01\n\x0f\x43onnectResponse\x12.\n\x07welcome\x18\x01 \x01(\x0b\x32\x1b.trunkline.agent.v1.WelcomeH\x00\x12\x33\n\x07\x64\x65sired\x18\x02 \x01(\x0b\x32 .trunkline.agent.v1.DesiredStateH\x00\x12\x34\n\x07inspect\x18\x03 \x01(\x0b\x32!.trunkline.agent.v1.InspectTargetH\x00\x12-\n\x05probe\x18\x04 \x01(\x0b\x32\x1c.trunkline.agent.v1.ProbeRunH\x00\x42\t\n\x07message\"|\n\x12NetworkObservation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05phase\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x0c\n\x04link\x18\x05 \x01(\t\x12\r\n\x05owned\x18\x06 \x01(\x08\x12\x0b\n\x03mtu\x18\x07 \x01(\r\"\xc8\x01\n\x15\x41ttachmentObservation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x05phase\x18\x02 \x01(\x0e\x32\x1d.trunkline.v1.AttachmentPhase\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x0e\n\x06ifname\x18\x05 \x01(\t\x12\x0b\n\x03mac\x18\x06 \x01(\t\x12\x11\n\taddresses\x18\x07 \x03(\t\x12\x11\n\ttarget_id\x18\x08 \x01(\t\x12\x0f\n\x07present\x18\t \x01(\x08\"\xaf\x02\n\x0bObservation\x12\x0f\n\x07session\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\x38\n\x08networks\x18\x04 \x03(\x0b\x32&.trunkline.agent.v1.NetworkObservation\x12>\n\x0b\x61ttachments\x18\x05 \x03(\x0b\x32).trunkline.agent.v1.AttachmentObservation\x12)\n\x07uplinks\x18\x06 \x03(\x0b\x32\x18.trunkline.v1.HostUplink\x12\x10\n\x08\x63omplete\x18\x07 \x01(\x08\x12\x0e\n\x06\x64ocker\x18\x08 \x01(\t\x12\'\n\x08problems\x18\t \x03(\x0b\x32\x15.trunkline.v1.Problem\"Y\n\x0cTargetReport\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0e\n\x06remedy\x18\x05 \x01(\t\"b\n\x0bProbeReport\x12\n\n\x02id\x18\x01 \x01(\x04\x12*\n\x07results\x18\x02 \x03(\x0b\x32\x19.trunkline.v1.CheckResult\x12\x0c\n\x04\x64one\x18\x03 \x01(\x08\x12\r\n\x05\x65rror\x18\x04 \x01(\t\"\xe5\x01\n\x0e\x43onnectRequest\x12*\n\x05hello\x18\x01 \x01(\x0b\x32\x19.trunkline.agent.v1.HelloH\x00\x12\x36\n\x0bobservation\x18\x02 \x01(\x0b\x32\x1f.trunkline.agent.v1.ObservationH\x00\x12\x32\n\x06target\x18\x03 \x01(\x0b\x32 .trunkline.agent.v1.TargetReportH\x00\x12\x30\n\x05probe\x18\x04 \x01(\x0b\x32\x1f.trunkline.agent.v1.ProbeReportH\x00\x42\t\n\x07message2h\n\x0eSessionService\x12V\n\x07\x43onnect\x12\".trunkline.agent.v1.ConnectRequest\x1a#.trunkline.agent.v1.ConnectResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n trunkline/agent/v1/session.proto\x12\x12trunkline.agent.v1\x1a\x1dtrunkline/v1/attachment.proto\x1a\x18trunkline/v1/check.proto\x1a\x19trunkline/v1/fabric.proto\x1a\x17trunkline/v1/host.proto\x1a\x1atrunkline/v1/network.proto\"\x9e\x02\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x12\n\nmachine_id\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x0e\n\x06kernel\x18\x05 \x01(\t\x12\x0e\n\x06\x64ocker\x18\x06 \x01(\t\x12\x35\n\x06labels\x18\x07 \x03(\x0b\x32%.trunkline.agent.v1.Hello.LabelsEntry\x12)\n\x07uplinks\x18\x08 \x03(\x0b\x32\x18.trunkline.v1.HostUplink\x12\r\n\x05\x65poch\x18\t \x01(\t\x12\x10\n\x08revision\x18\n \x01(\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"K\n\x07Welcome\x12\x0f\n\x07session\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07replica\x18\x04 \x01(\t\"\xd5\x02\n\x0bHostNetwork\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\r\x12\x0e\n\x06uplink\x18\x03 \x01(\t\x12\x0c\n\x04vlan\x18\x04 \x01(\r\x12\x0b\n\x03mtu\x18\x05 \x01(\r\x12\'\n\x04mode\x18\x06 \x01(\x0e\x32\x19.trunkline.v1.MacvlanMode\x12&\n\x08prefixes\x18\x07 \x03(\x0b\x32\x14.trunkline.v1.Prefix\x12\x11\n\tprobe_mac\x18\x08 \x01(\t\x12(\n\x06\x64ocker\x18\t \x01(\x0e\x32\x18.trunkline.v1.DockerMode\x12\x14\n\x0crest_seconds\x18\n \x01(\r\x12\x14\n\x0chold_seconds\x18\x0b \x01(\r\x12\x31\n\x08reserved\x18\x0c \x03(\x0b\x32\x1f.trunkline.agent.v1.Reservation\x12\x10\n\x08imported\x18\r \x01(\x08\"-\n\x0bReservation\x12\r\n\x05owner\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"J\n\x05Grant\x12\x0f\n\x07network\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x10\n\x08recalled\x18\x04 \x01(\x08\"\xe7\x01\n\x0eHostAttachment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12$\n\x06target\x18\x03 \x01(\x0b\x32\x14.trunkline.v1.Target\x12\x0e\n\x06ifname\x18\x04 \x01(\t\x12\x0b\n\x03mac\x18\x05 \x01(\t\x12\x11\n\taddresses\x18\x06 \x03(\t\x12\x10\n\x08gateways\x18\x07 \x03(\t\x12\x15\n\rdefault_route\x18\x08 \x01(\x08\x12\x11\n\taccept_ra\x18\t \x01(\x08\x12$\n\x06origin\x18\n \x01(\x0e\x32\x14.trunkline.v1.Origin\"\xc6\x01\n\x0c\x44\x65siredState\x12\r\n\x05\x65poch\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x31\n\x08networks\x18\x03 \x03(\x0b\x32\x1f.trunkline.agent.v1.HostNetwork\x12\x37\n\x0b\x61ttachments\x18\x04 \x03(\x0b\x32\".trunkline.agent.v1.HostAttachment\x12)\n\x06grants\x18\x05 \x03(\x0b\x32\x19.trunkline.agent.v1.Grant\"(\n\x0cSurveyDocker\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x9f\x01\n\x0c\x44ockerSurvey\x12\n\n\x02id\x18\x01 \x01(\x04\x12/\n\x08networks\x18\x02 \x03(\x0b\x32\x1d.trunkline.v1.ImportedNetwork\x12\x31\n\tendpoints\x18\x03 \x03(\x0b\x32\x1e.trunkline.v1.ImportedEndpoint\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\",\n\rReplaceDocker\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0f\n\x07network\x18\x02 \x01(\t\"p\n\rReplaceReport\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x32\n\x04step\x18\x02 \x01(\x0b\x32$.trunkline.v1.ReplaceNetworkResponse\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\"\x83\x01\n\rInspectTarget\x12\n\n\x02id\x18\x01 \x01(\x04\x12$\n\x06target\x18\x02 \x01(\x0b\x32\x14.trunkline.v1.Target\x12\x30\n\x07network\x18\x03 \x01(\x0b\x32\x1f.trunkline.agent.v1.HostNetwork\x12\x0e\n\x06ifname\x18\x04 \x01(\t\"&\n\tProbePeer\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0b\n\x03mac\x18\x02 \x01(\t\"a\n\x0cProbeAddress\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0b\n\x03mac\x18\x02 \x01(\t\x12\x0c\n\x04host\x18\x03 \x01(\t\x12%\n\x04kind\x18\x04 \x01(\x0e\x32\x17.trunkline.v1.ProbeKind\"\xbf\x01\n\x08ProbeRun\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x30\n\x07network\x18\x02 \x01(\x0b\x32\x1f.trunkline.agent.v1.HostNetwork\x12,\n\x05peers\x18\x03 \x03(\x0b\x32\x1d.trunkline.agent.v1.ProbePeer\x12\x33\n\taddresses\x18\x04 \x03(\x0b\x32 .trunkline.agent.v1.ProbeAddress\x12\x12\n\ntimeout_ms\x18\x05 \x01(\r\"\xd0\x02\n\x0f\x43onnectResponse\x12.\n\x07welcome\x18\x01 \x01(\x0b\x32\x1b.trunkline.agent.v1.WelcomeH\x00\x12\x33\n\x07\x64\x65sired\x18\x02 \x01(\x0b\x32 .trunkline.agent.v1.DesiredStateH\x00\x12\x34\n\x07inspect\x18\x03 \x01(\x0b\x32!.trunkline.agent.v1.InspectTargetH\x00\x12-\n\x05probe\x18\x04 \x01(\x0b\x32\x1c.trunkline.agent.v1.ProbeRunH\x00\x12\x32\n\x06survey\x18\x05 \x01(\x0b\x32 .trunkline.agent.v1.SurveyDockerH\x00\x12\x34\n\x07replace\x18\x06 \x01(\x0b\x32!.trunkline.agent.v1.ReplaceDockerH\x00\x42\t\n\x07message\"\xa4\x01\n\x12NetworkObservation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05phase\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x0c\n\x04link\x18\x05 \x01(\t\x12\r\n\x05owned\x18\x06 \x01(\x08\x12\x0b\n\x03mtu\x18\x07 \x01(\r\x12\x0e\n\x06\x64ocker\x18\x08 \x01(\t\x12\x16\n\x0e\x64ocker_message\x18\t \x01(\t\"\xf4\x01\n\x13\x45ndpointObservation\x12\x0f\n\x07network\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x30\n\x05state\x18\x03 \x01(\x0e\x32!.trunkline.agent.v1.EndpointState\x12\r\n\x05owner\x18\x04 \x01(\t\x12\x0e\n\x06shared\x18\x05 \x01(\x08\x12\x14\n\x0c\x63ontainer_id\x18\x06 \x01(\t\x12\x11\n\tcontainer\x18\x07 \x01(\t\x12\x0b\n\x03mac\x18\x08 \x01(\t\x12\x0e\n\x06ifname\x18\t \x01(\t\x12\x0f\n\x07present\x18\n \x01(\x08\x12\x13\n\x0breleased_ms\x18\x0b \x01(\x03\"\xc8\x01\n\x15\x41ttachmentObservation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x05phase\x18\x02 \x01(\x0e\x32\x1d.trunkline.v1.AttachmentPhase\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x0e\n\x06ifname\x18\x05 \x01(\t\x12\x0b\n\x03mac\x18\x06 \x01(\t\x12\x11\n\taddresses\x18\x07 \x03(\t\x12\x11\n\ttarget_id\x18\x08 \x01(\t\x12\x0f\n\x07present\x18\t \x01(\x08\"\xb0\x03\n\x0bObservation\x12\x0f\n\x07session\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\x38\n\x08networks\x18\x04 \x03(\x0b\x32&.trunkline.agent.v1.NetworkObservation\x12>\n\x0b\x61ttachments\x18\x05 \x03(\x0b\x32).trunkline.agent.v1.AttachmentObservation\x12)\n\x07uplinks\x18\x06 \x03(\x0b\x32\x18.trunkline.v1.HostUplink\x12\x10\n\x08\x63omplete\x18\x07 \x01(\x08\x12\x0e\n\x06\x64ocker\x18\x08 \x01(\t\x12\'\n\x08problems\x18\t \x03(\x0b\x32\x15.trunkline.v1.Problem\x12:\n\tendpoints\x18\n \x03(\x0b\x32\'.trunkline.agent.v1.EndpointObservation\x12\x1a\n\x12\x65ndpoints_complete\x18\x0b \x01(\x08\x12\'\n\x06\x65vents\x18\x0c \x03(\x0b\x32\x17.trunkline.v1.HostEvent\"Y\n\x0cTargetReport\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0e\n\x06remedy\x18\x05 \x01(\t\"b\n\x0bProbeReport\x12\n\n\x02id\x18\x01 \x01(\x04\x12*\n\x07results\x18\x02 \x03(\x0b\x32\x19.trunkline.v1.CheckResult\x12\x0c\n\x04\x64one\x18\x03 \x01(\x08\x12\r\n\x05\x65rror\x18\x04 \x01(\t\"\xd0\x02\n\x0e\x43onnectRequest\x12*\n\x05hello\x18\x01 \x01(\x0b\x32\x19.trunkline.agent.v1.HelloH\x00\x12\x36\n\x0bobservation\x18\x02 \x01(\x0b\x32\x1f.trunkline.agent.v1.ObservationH\x00\x12\x32\n\x06target\x18\x03 \x01(\x0b\x32 .trunkline.agent.v1.TargetReportH\x00\x12\x30\n\x05probe\x18\x04 \x01(\x0b\x32\x1f.trunkline.agent.v1.ProbeReportH\x00\x12\x32\n\x06survey\x18\x05 \x01(\x0b\x32 .trunkline.agent.v1.DockerSurveyH\x00\x12\x35\n\x08replaced\x18\x06 \x01(\x0b\x32!.trunkline.agent.v1.ReplaceReportH\x00\x42\t\n\x07message*{\n\rEndpointState\x12\x1e\n\x1a\x45NDPOINT_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45NDPOINT_STATE_STOCK\x10\x01\x12\x17\n\x13\x45NDPOINT_STATE_USED\x10\x02\x12\x17\n\x13\x45NDPOINT_STATE_KEPT\x10\x03\x32h\n\x0eSessionService\x12V\n\x07\x43onnect\x12\".trunkline.agent.v1.ConnectRequest\x1a#.trunkline.agent.v1.ConnectResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,40 +38,56 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_HELLO_LABELSENTRY']._loaded_options = None
   _globals['_HELLO_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_HELLO']._serialized_start=169
-  _globals['_HELLO']._serialized_end=455
-  _globals['_HELLO_LABELSENTRY']._serialized_start=410
-  _globals['_HELLO_LABELSENTRY']._serialized_end=455
-  _globals['_WELCOME']._serialized_start=457
-  _globals['_WELCOME']._serialized_end=532
-  _globals['_HOSTNETWORK']._serialized_start=535
-  _globals['_HOSTNETWORK']._serialized_end=721
-  _globals['_HOSTATTACHMENT']._serialized_start=724
-  _globals['_HOSTATTACHMENT']._serialized_end=917
-  _globals['_DESIREDSTATE']._serialized_start=920
-  _globals['_DESIREDSTATE']._serialized_end=1075
-  _globals['_INSPECTTARGET']._serialized_start=1078
-  _globals['_INSPECTTARGET']._serialized_end=1209
-  _globals['_PROBEPEER']._serialized_start=1211
-  _globals['_PROBEPEER']._serialized_end=1249
-  _globals['_PROBEADDRESS']._serialized_start=1251
-  _globals['_PROBEADDRESS']._serialized_end=1348
-  _globals['_PROBERUN']._serialized_start=1351
-  _globals['_PROBERUN']._serialized_end=1542
-  _globals['_CONNECTRESPONSE']._serialized_start=1545
-  _globals['_CONNECTRESPONSE']._serialized_end=1775
-  _globals['_NETWORKOBSERVATION']._serialized_start=1777
-  _globals['_NETWORKOBSERVATION']._serialized_end=1901
-  _globals['_ATTACHMENTOBSERVATION']._serialized_start=1904
-  _globals['_ATTACHMENTOBSERVATION']._serialized_end=2104
-  _globals['_OBSERVATION']._serialized_start=2107
-  _globals['_OBSERVATION']._serialized_end=2410
-  _globals['_TARGETREPORT']._serialized_start=2412
-  _globals['_TARGETREPORT']._serialized_end=2501
-  _globals['_PROBEREPORT']._serialized_start=2503
-  _globals['_PROBEREPORT']._serialized_end=2601
-  _globals['_CONNECTREQUEST']._serialized_start=2604
-  _globals['_CONNECTREQUEST']._serialized_end=2833
-  _globals['_SESSIONSERVICE']._serialized_start=2835
-  _globals['_SESSIONSERVICE']._serialized_end=2939
+  _globals['_ENDPOINTSTATE']._serialized_start=4213
+  _globals['_ENDPOINTSTATE']._serialized_end=4336
+  _globals['_HELLO']._serialized_start=194
+  _globals['_HELLO']._serialized_end=480
+  _globals['_HELLO_LABELSENTRY']._serialized_start=435
+  _globals['_HELLO_LABELSENTRY']._serialized_end=480
+  _globals['_WELCOME']._serialized_start=482
+  _globals['_WELCOME']._serialized_end=557
+  _globals['_HOSTNETWORK']._serialized_start=560
+  _globals['_HOSTNETWORK']._serialized_end=901
+  _globals['_RESERVATION']._serialized_start=903
+  _globals['_RESERVATION']._serialized_end=948
+  _globals['_GRANT']._serialized_start=950
+  _globals['_GRANT']._serialized_end=1024
+  _globals['_HOSTATTACHMENT']._serialized_start=1027
+  _globals['_HOSTATTACHMENT']._serialized_end=1258
+  _globals['_DESIREDSTATE']._serialized_start=1261
+  _globals['_DESIREDSTATE']._serialized_end=1459
+  _globals['_SURVEYDOCKER']._serialized_start=1461
+  _globals['_SURVEYDOCKER']._serialized_end=1501
+  _globals['_DOCKERSURVEY']._serialized_start=1504
+  _globals['_DOCKERSURVEY']._serialized_end=1663
+  _globals['_REPLACEDOCKER']._serialized_start=1665
+  _globals['_REPLACEDOCKER']._serialized_end=1709
+  _globals['_REPLACEREPORT']._serialized_start=1711
+  _globals['_REPLACEREPORT']._serialized_end=1823
+  _globals['_INSPECTTARGET']._serialized_start=1826
+  _globals['_INSPECTTARGET']._serialized_end=1957
+  _globals['_PROBEPEER']._serialized_start=1959
+  _globals['_PROBEPEER']._serialized_end=1997
+  _globals['_PROBEADDRESS']._serialized_start=1999
+  _globals['_PROBEADDRESS']._serialized_end=2096
+  _globals['_PROBERUN']._serialized_start=2099
+  _globals['_PROBERUN']._serialized_end=2290
+  _globals['_CONNECTRESPONSE']._serialized_start=2293
+  _globals['_CONNECTRESPONSE']._serialized_end=2629
+  _globals['_NETWORKOBSERVATION']._serialized_start=2632
+  _globals['_NETWORKOBSERVATION']._serialized_end=2796
+  _globals['_ENDPOINTOBSERVATION']._serialized_start=2799
+  _globals['_ENDPOINTOBSERVATION']._serialized_end=3043
+  _globals['_ATTACHMENTOBSERVATION']._serialized_start=3046
+  _globals['_ATTACHMENTOBSERVATION']._serialized_end=3246
+  _globals['_OBSERVATION']._serialized_start=3249
+  _globals['_OBSERVATION']._serialized_end=3681
+  _globals['_TARGETREPORT']._serialized_start=3683
+  _globals['_TARGETREPORT']._serialized_end=3772
+  _globals['_PROBEREPORT']._serialized_start=3774
+  _globals['_PROBEREPORT']._serialized_end=3872
+  _globals['_CONNECTREQUEST']._serialized_start=3875
+  _globals['_CONNECTREQUEST']._serialized_end=4211
+  _globals['_SESSIONSERVICE']._serialized_start=4338
+  _globals['_SESSIONSERVICE']._serialized_end=4442
 # @@protoc_insertion_point(module_scope)

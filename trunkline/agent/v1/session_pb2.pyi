@@ -7,9 +7,11 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from trunkline.v1 import attachment_pb2 as _attachment_pb2
 from trunkline.v1 import check_pb2 as _check_pb2
 from trunkline.v1 import fabric_pb2 as _fabric_pb2
+from trunkline.v1 import host_pb2 as _host_pb2
 from trunkline.v1 import network_pb2 as _network_pb2
 import builtins as _builtins
 import sys
@@ -21,6 +23,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _EndpointState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EndpointStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EndpointState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ENDPOINT_STATE_UNSPECIFIED: _EndpointState.ValueType  # 0
+    """Not said: taken for USED."""
+    ENDPOINT_STATE_STOCK: _EndpointState.ValueType  # 1
+    """Nobody uses it."""
+    ENDPOINT_STATE_USED: _EndpointState.ValueType  # 2
+    """Docker was given it, for a container that starts or runs."""
+    ENDPOINT_STATE_KEPT: _EndpointState.ValueType  # 3
+    """Docker gave it back; it is kept for its owner."""
+
+class EndpointState(_EndpointState, metaclass=_EndpointStateEnumTypeWrapper):
+    """EndpointState says what a host does with an address it was given."""
+
+ENDPOINT_STATE_UNSPECIFIED: EndpointState.ValueType  # 0
+"""Not said: taken for USED."""
+ENDPOINT_STATE_STOCK: EndpointState.ValueType  # 1
+"""Nobody uses it."""
+ENDPOINT_STATE_USED: EndpointState.ValueType  # 2
+"""Docker was given it, for a container that starts or runs."""
+ENDPOINT_STATE_KEPT: EndpointState.ValueType  # 3
+"""Docker gave it back; it is kept for its owner."""
+Global___EndpointState: _TypeAlias = EndpointState  # noqa: Y015
 
 @_typing.final
 class Hello(_message.Message):
@@ -152,6 +182,11 @@ class HostNetwork(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     PREFIXES_FIELD_NUMBER: _builtins.int
     PROBE_MAC_FIELD_NUMBER: _builtins.int
+    DOCKER_FIELD_NUMBER: _builtins.int
+    REST_SECONDS_FIELD_NUMBER: _builtins.int
+    HOLD_SECONDS_FIELD_NUMBER: _builtins.int
+    RESERVED_FIELD_NUMBER: _builtins.int
+    IMPORTED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name."""
     number: _builtins.int
@@ -166,9 +201,21 @@ class HostNetwork(_message.Message):
     """Macvlan mode."""
     probe_mac: _builtins.str
     """MAC this host probes with."""
+    docker: _network_pb2.DockerMode.ValueType
+    """What is made of it in the Docker Engine."""
+    rest_seconds: _builtins.int
+    """Seconds an address rests after use."""
+    hold_seconds: _builtins.int
+    """Seconds an address is kept for its last owner."""
+    imported: _builtins.bool
+    """Taken over: a Docker network of that name which somebody else made counts as this one, and is left as it is."""
     @_builtins.property
     def prefixes(self) -> _containers.RepeatedCompositeFieldContainer[_network_pb2.Prefix]:
         """Prefixes with gateways."""
+
+    @_builtins.property
+    def reserved(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reservation]:
+        """Addresses promised to owners, wherever in the fabric they start."""
 
     def __init__(
         self,
@@ -181,14 +228,81 @@ class HostNetwork(_message.Message):
         mode: _network_pb2.MacvlanMode.ValueType = ...,
         prefixes: _abc.Iterable[_network_pb2.Prefix] | None = ...,
         probe_mac: _builtins.str = ...,
+        docker: _network_pb2.DockerMode.ValueType = ...,
+        rest_seconds: _builtins.int = ...,
+        hold_seconds: _builtins.int = ...,
+        reserved: _abc.Iterable[Global___Reservation] | None = ...,
+        imported: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "mtu", b"mtu", "name", b"name", "number", b"number", "prefixes", b"prefixes", "probe_mac", b"probe_mac", "uplink", b"uplink", "vlan", b"vlan"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["docker", b"docker", "hold_seconds", b"hold_seconds", "imported", b"imported", "mode", b"mode", "mtu", b"mtu", "name", b"name", "number", b"number", "prefixes", b"prefixes", "probe_mac", b"probe_mac", "reserved", b"reserved", "rest_seconds", b"rest_seconds", "uplink", b"uplink", "vlan", b"vlan"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HostNetwork: _TypeAlias = HostNetwork  # noqa: Y015
+
+@_typing.final
+class Reservation(_message.Message):
+    """Reservation is an address promised to an owner."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWNER_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    owner: _builtins.str
+    """Owner."""
+    address: _builtins.str
+    """The address, without prefix length."""
+    def __init__(
+        self,
+        *,
+        owner: _builtins.str = ...,
+        address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "owner", b"owner"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Reservation: _TypeAlias = Reservation  # noqa: Y015
+
+@_typing.final
+class Grant(_message.Message):
+    """Grant is an address given to a host ahead of use. The host alone decides who on it uses the address, and says so in
+    its observations; it stays the host's until an observation with `endpoints_complete` no longer lists it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NETWORK_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    RECALLED_FIELD_NUMBER: _builtins.int
+    network: _builtins.str
+    """Network name."""
+    address: _builtins.str
+    """The address, without prefix length."""
+    owner: _builtins.str
+    """Only for this owner; empty for any."""
+    recalled: _builtins.bool
+    """Wanted back: the host lets it go unless it is in use, or rests for another owner."""
+    def __init__(
+        self,
+        *,
+        network: _builtins.str = ...,
+        address: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        recalled: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "network", b"network", "owner", b"owner", "recalled", b"recalled"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Grant: _TypeAlias = Grant  # noqa: Y015
 
 @_typing.final
 class HostAttachment(_message.Message):
@@ -205,6 +319,7 @@ class HostAttachment(_message.Message):
     GATEWAYS_FIELD_NUMBER: _builtins.int
     DEFAULT_ROUTE_FIELD_NUMBER: _builtins.int
     ACCEPT_RA_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name on this host."""
     network: _builtins.str
@@ -217,6 +332,8 @@ class HostAttachment(_message.Message):
     """Put the default route here."""
     accept_ra: _builtins.bool
     """Accept IPv6 router advertisements."""
+    origin: _attachment_pb2.Origin.ValueType
+    """TRUNKLINE, or HOST for the host's own interface; those of Docker are not told."""
     @_builtins.property
     def target(self) -> _attachment_pb2.Target:
         """What gets the interface."""
@@ -241,10 +358,11 @@ class HostAttachment(_message.Message):
         gateways: _abc.Iterable[_builtins.str] | None = ...,
         default_route: _builtins.bool = ...,
         accept_ra: _builtins.bool = ...,
+        origin: _attachment_pb2.Origin.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_ra", b"accept_ra", "addresses", b"addresses", "default_route", b"default_route", "gateways", b"gateways", "ifname", b"ifname", "mac", b"mac", "name", b"name", "network", b"network", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_ra", b"accept_ra", "addresses", b"addresses", "default_route", b"default_route", "gateways", b"gateways", "ifname", b"ifname", "mac", b"mac", "name", b"name", "network", b"network", "origin", b"origin", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -260,6 +378,7 @@ class DesiredState(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     NETWORKS_FIELD_NUMBER: _builtins.int
     ATTACHMENTS_FIELD_NUMBER: _builtins.int
+    GRANTS_FIELD_NUMBER: _builtins.int
     epoch: _builtins.str
     """Epoch of the fabric's history."""
     revision: _builtins.int
@@ -270,7 +389,11 @@ class DesiredState(_message.Message):
 
     @_builtins.property
     def attachments(self) -> _containers.RepeatedCompositeFieldContainer[Global___HostAttachment]:
-        """Attachments of this host, those being removed left out."""
+        """Attachments of this host, those being removed and those of Docker left out."""
+
+    @_builtins.property
+    def grants(self) -> _containers.RepeatedCompositeFieldContainer[Global___Grant]:
+        """Addresses given to this host that nobody was told to use yet, and all that are wanted back."""
 
     def __init__(
         self,
@@ -279,14 +402,145 @@ class DesiredState(_message.Message):
         revision: _builtins.int = ...,
         networks: _abc.Iterable[Global___HostNetwork] | None = ...,
         attachments: _abc.Iterable[Global___HostAttachment] | None = ...,
+        grants: _abc.Iterable[Global___Grant] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachments", b"attachments", "epoch", b"epoch", "networks", b"networks", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachments", b"attachments", "epoch", b"epoch", "grants", b"grants", "networks", b"networks", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DesiredState: _TypeAlias = DesiredState  # noqa: Y015
+
+@_typing.final
+class SurveyDocker(_message.Message):
+    """SurveyDocker asks for the hand-made Docker macvlan networks of one name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Correlates the answer."""
+    name: _builtins.str
+    """Name of the Docker network."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SurveyDocker: _TypeAlias = SurveyDocker  # noqa: Y015
+
+@_typing.final
+class DockerSurvey(_message.Message):
+    """DockerSurvey answers SurveyDocker."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NETWORKS_FIELD_NUMBER: _builtins.int
+    ENDPOINTS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Id of the question."""
+    reason: _builtins.str
+    """Reason code when the host could not look."""
+    message: _builtins.str
+    """Why it could not."""
+    @_builtins.property
+    def networks(self) -> _containers.RepeatedCompositeFieldContainer[_network_pb2.ImportedNetwork]:
+        """The networks found; the host's name is left empty."""
+
+    @_builtins.property
+    def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[_network_pb2.ImportedEndpoint]:
+        """Containers on them."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        networks: _abc.Iterable[_network_pb2.ImportedNetwork] | None = ...,
+        endpoints: _abc.Iterable[_network_pb2.ImportedEndpoint] | None = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoints", b"endpoints", "id", b"id", "message", b"message", "networks", b"networks", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DockerSurvey: _TypeAlias = DockerSurvey  # noqa: Y015
+
+@_typing.final
+class ReplaceDocker(_message.Message):
+    """ReplaceDocker asks to exchange a hand-made Docker network for ours."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NETWORK_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Correlates the answers."""
+    network: _builtins.str
+    """Network name."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        network: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "network", b"network"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplaceDocker: _TypeAlias = ReplaceDocker  # noqa: Y015
+
+@_typing.final
+class ReplaceReport(_message.Message):
+    """ReplaceReport is one step of an exchange."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Id of the question."""
+    reason: _builtins.str
+    """Reason code when it failed; then everything is as it was, as far as `message` says so."""
+    message: _builtins.str
+    """What was seen, and what to do next."""
+    @_builtins.property
+    def step(self) -> _network_pb2.ReplaceNetworkResponse:
+        """The step; the host's name is left empty."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        step: _network_pb2.ReplaceNetworkResponse | None = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["step", b"step"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "message", b"message", "reason", b"reason", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplaceReport: _TypeAlias = ReplaceReport  # noqa: Y015
 
 @_typing.final
 class InspectTarget(_message.Message):
@@ -440,6 +694,8 @@ class ConnectResponse(_message.Message):
     DESIRED_FIELD_NUMBER: _builtins.int
     INSPECT_FIELD_NUMBER: _builtins.int
     PROBE_FIELD_NUMBER: _builtins.int
+    SURVEY_FIELD_NUMBER: _builtins.int
+    REPLACE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """Answer to Hello."""
@@ -456,6 +712,14 @@ class ConnectResponse(_message.Message):
     def probe(self) -> Global___ProbeRun:
         """Take part in a check."""
 
+    @_builtins.property
+    def survey(self) -> Global___SurveyDocker:
+        """Look for hand-made Docker networks."""
+
+    @_builtins.property
+    def replace(self) -> Global___ReplaceDocker:
+        """Exchange a hand-made Docker network."""
+
     def __init__(
         self,
         *,
@@ -463,12 +727,14 @@ class ConnectResponse(_message.Message):
         desired: Global___DesiredState | None = ...,
         inspect: Global___InspectTarget | None = ...,
         probe: Global___ProbeRun | None = ...,
+        survey: Global___SurveyDocker | None = ...,
+        replace: Global___ReplaceDocker | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["desired", b"desired", "inspect", b"inspect", "message", b"message", "probe", b"probe", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["desired", b"desired", "inspect", b"inspect", "message", b"message", "probe", b"probe", "replace", b"replace", "survey", b"survey", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired", b"desired", "inspect", b"inspect", "message", b"message", "probe", b"probe", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired", b"desired", "inspect", b"inspect", "message", b"message", "probe", b"probe", "replace", b"replace", "survey", b"survey", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "desired", "inspect", "probe"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "desired", "inspect", "probe", "survey", "replace"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -487,6 +753,8 @@ class NetworkObservation(_message.Message):
     LINK_FIELD_NUMBER: _builtins.int
     OWNED_FIELD_NUMBER: _builtins.int
     MTU_FIELD_NUMBER: _builtins.int
+    DOCKER_FIELD_NUMBER: _builtins.int
+    DOCKER_MESSAGE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name."""
     phase: _builtins.str
@@ -501,6 +769,10 @@ class NetworkObservation(_message.Message):
     """The sub-interface was made by this agent."""
     mtu: _builtins.int
     """MTU of the parent."""
+    docker: _builtins.str
+    """The Docker network: READY, PENDING, FAILED, FOREIGN, or empty where there is to be none."""
+    docker_message: _builtins.str
+    """What was seen of the Docker network, and what to do next."""
     def __init__(
         self,
         *,
@@ -511,14 +783,78 @@ class NetworkObservation(_message.Message):
         link: _builtins.str = ...,
         owned: _builtins.bool = ...,
         mtu: _builtins.int = ...,
+        docker: _builtins.str = ...,
+        docker_message: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["link", b"link", "message", b"message", "mtu", b"mtu", "name", b"name", "owned", b"owned", "phase", b"phase", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["docker", b"docker", "docker_message", b"docker_message", "link", b"link", "message", b"message", "mtu", b"mtu", "name", b"name", "owned", b"owned", "phase", b"phase", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NetworkObservation: _TypeAlias = NetworkObservation  # noqa: Y015
+
+@_typing.final
+class EndpointObservation(_message.Message):
+    """EndpointObservation is an address that this host has been given, and what became of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NETWORK_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
+    CONTAINER_ID_FIELD_NUMBER: _builtins.int
+    CONTAINER_FIELD_NUMBER: _builtins.int
+    MAC_FIELD_NUMBER: _builtins.int
+    IFNAME_FIELD_NUMBER: _builtins.int
+    PRESENT_FIELD_NUMBER: _builtins.int
+    RELEASED_MS_FIELD_NUMBER: _builtins.int
+    network: _builtins.str
+    """Network name."""
+    address: _builtins.str
+    """The address, without prefix length."""
+    state: Global___EndpointState.ValueType
+    """What is done with it."""
+    owner: _builtins.str
+    """Owner; empty when nobody could tell."""
+    shared: _builtins.bool
+    """The owner is meant cluster-wide (label io.trunkline.owner)."""
+    container_id: _builtins.str
+    """Container id; empty until it was seen."""
+    container: _builtins.str
+    """Container name; empty until it was seen."""
+    mac: _builtins.str
+    """MAC address as Docker has it; empty until it was seen."""
+    ifname: _builtins.str
+    """Interface name inside the container; empty until it was seen."""
+    present: _builtins.bool
+    """Docker lists the container as running with this address."""
+    released_ms: _builtins.int
+    """Unix time in milliseconds when Docker gave it back; 0 unless KEPT."""
+    def __init__(
+        self,
+        *,
+        network: _builtins.str = ...,
+        address: _builtins.str = ...,
+        state: Global___EndpointState.ValueType = ...,
+        owner: _builtins.str = ...,
+        shared: _builtins.bool = ...,
+        container_id: _builtins.str = ...,
+        container: _builtins.str = ...,
+        mac: _builtins.str = ...,
+        ifname: _builtins.str = ...,
+        present: _builtins.bool = ...,
+        released_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "container", b"container", "container_id", b"container_id", "ifname", b"ifname", "mac", b"mac", "network", b"network", "owner", b"owner", "present", b"present", "released_ms", b"released_ms", "shared", b"shared", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndpointObservation: _TypeAlias = EndpointObservation  # noqa: Y015
 
 @_typing.final
 class AttachmentObservation(_message.Message):
@@ -591,6 +927,9 @@ class Observation(_message.Message):
     COMPLETE_FIELD_NUMBER: _builtins.int
     DOCKER_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
+    ENDPOINTS_FIELD_NUMBER: _builtins.int
+    ENDPOINTS_COMPLETE_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
     session: _builtins.int
     """Session number of Welcome."""
     epoch: _builtins.str
@@ -601,6 +940,8 @@ class Observation(_message.Message):
     """Whole listing: links and targets could all be read. Without it absence proves nothing."""
     docker: _builtins.str
     """Version of the Docker Engine; empty when none answers."""
+    endpoints_complete: _builtins.bool
+    """The list is whole: an address that is not in it is not the host's any more."""
     @_builtins.property
     def networks(self) -> _containers.RepeatedCompositeFieldContainer[Global___NetworkObservation]:
         """Networks it has, wanted or not yet removed."""
@@ -617,6 +958,14 @@ class Observation(_message.Message):
     def problems(self) -> _containers.RepeatedCompositeFieldContainer[_fabric_pb2.Problem]:
         """What else is not well, such as foreign links in the way or an ignored older revision."""
 
+    @_builtins.property
+    def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___EndpointObservation]:
+        """All addresses that this host was given and has not let go."""
+
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[_host_pb2.HostEvent]:
+        """What happened lately, newest last."""
+
     def __init__(
         self,
         *,
@@ -629,10 +978,13 @@ class Observation(_message.Message):
         complete: _builtins.bool = ...,
         docker: _builtins.str = ...,
         problems: _abc.Iterable[_fabric_pb2.Problem] | None = ...,
+        endpoints: _abc.Iterable[Global___EndpointObservation] | None = ...,
+        endpoints_complete: _builtins.bool = ...,
+        events: _abc.Iterable[_host_pb2.HostEvent] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachments", b"attachments", "complete", b"complete", "docker", b"docker", "epoch", b"epoch", "networks", b"networks", "problems", b"problems", "revision", b"revision", "session", b"session", "uplinks", b"uplinks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachments", b"attachments", "complete", b"complete", "docker", b"docker", "endpoints", b"endpoints", "endpoints_complete", b"endpoints_complete", "epoch", b"epoch", "events", b"events", "networks", b"networks", "problems", b"problems", "revision", b"revision", "session", b"session", "uplinks", b"uplinks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -722,6 +1074,8 @@ class ConnectRequest(_message.Message):
     OBSERVATION_FIELD_NUMBER: _builtins.int
     TARGET_FIELD_NUMBER: _builtins.int
     PROBE_FIELD_NUMBER: _builtins.int
+    SURVEY_FIELD_NUMBER: _builtins.int
+    REPLACED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """First message."""
@@ -738,6 +1092,14 @@ class ConnectRequest(_message.Message):
     def probe(self) -> Global___ProbeReport:
         """Part of a check."""
 
+    @_builtins.property
+    def survey(self) -> Global___DockerSurvey:
+        """Hand-made Docker networks."""
+
+    @_builtins.property
+    def replaced(self) -> Global___ReplaceReport:
+        """Step of an exchange."""
+
     def __init__(
         self,
         *,
@@ -745,12 +1107,14 @@ class ConnectRequest(_message.Message):
         observation: Global___Observation | None = ...,
         target: Global___TargetReport | None = ...,
         probe: Global___ProbeReport | None = ...,
+        survey: Global___DockerSurvey | None = ...,
+        replaced: Global___ReplaceReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["hello", b"hello", "message", b"message", "observation", b"observation", "probe", b"probe", "target", b"target"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hello", b"hello", "message", b"message", "observation", b"observation", "probe", b"probe", "replaced", b"replaced", "survey", b"survey", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hello", b"hello", "message", b"message", "observation", b"observation", "probe", b"probe", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hello", b"hello", "message", b"message", "observation", b"observation", "probe", b"probe", "replaced", b"replaced", "survey", b"survey", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "observation", "target", "probe"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "observation", "target", "probe", "survey", "replaced"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 

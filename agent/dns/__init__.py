@@ -1,0 +1,1 @@
+"""Names of the fabric's containers, answered on this host."""

@@ -1,0 +1,145 @@
+"""What the Docker side of the agent needs of the world: the engine, the controller, a journal. Adapters are picked in
+`app` only."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from agent.plan.docker import Container as Container
+from agent.plan.docker import DockerNetwork as DockerNetwork
+from agent.plan.docker import DockerNetworkSpec as DockerNetworkSpec
+from agent.plan.ledger import Entry as Entry
+from agent.plan.state import Namespace
+
+
+class Engine(Protocol):
+    """The Docker Engine. Every call raises DOCKER_UNAVAILABLE when it does not answer in time or as it should."""
+
+    async def containers(self) -> list[Container]:
+        """All containers, running or not, with their endpoints, in one call that no starting container blocks."""
+        ...
+
+    async def named(self, name: str) -> Container | None:
+        """One container by its exact name; not blocked by its start."""
+        ...
+
+    async def blocked(self, container_ids: Sequence[str], seconds: float) -> list[str]:
+        """Which of these do not answer an inspection within so many seconds: dockerd holds the lock of a container
+        that it starts, or connects. Measured on 20.10, 28 and 29."""
+        ...
+
+    async def networks(self) -> list[DockerNetwork]:
+        """All Docker networks, with what we need to know of each."""
+        ...
+
+    async def create_network(self, spec: DockerNetworkSpec) -> str:
+        """Make a network; its id. Raises DOCKER_NETWORK_FAILED with Docker's own words."""
+        ...
+
+    async def remove_network(self, network_id: str) -> None:
+        """Remove a network; no error when it is gone. Raises NETWORK_IN_USE while endpoints exist,
+        DOCKER_NETWORK_FAILED."""
+        ...
+
+    async def connect(
+        self, network_id: str, container_id: str, addresses: Sequence[str], aliases: Sequence[str] = ()
+    ) -> None:
+        """Connect a container with these addresses (at most one of each family)."""
+        ...
+
+    async def disconnect(self, network_id: str, container_id: str) -> None:
+        """Disconnect a container; no error when it is not connected."""
+        ...
+
+    async def start(self, container_id: str) -> None:
+        """Start a container; no error when it runs. Raises CONTAINER_NOT_STARTED with Docker's own words."""
+        ...
+
+    async def namespace(self, container_id: str) -> Namespace | None:
+        """The network namespace of a running container; None when it does not run."""
+        ...
+
+    def events(self) -> AsyncIterator[None]:
+        """Wakes once when subscribed and whenever a container or network may have changed; says only *look*."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections. Idempotent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class GrantRequest:
+    """One more address for this host: a certain one, or any of IP version `version`. `owner` "" when nobody could
+    tell; `shared`: cluster-wide; `spare`: we could serve from what we keep, so do not ask other hosts to let go."""
+
+    network: str
+    version: int
+    address: str = ""
+    owner: str = ""
+    shared: bool = False
+    spare: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The address, without prefix length, and whether it is promised to the owner."""
+
+    address: str
+    promised: bool = False
+
+
+class Granter(Protocol):
+    """The controller, as far as this host has one now. Adapter: `session`."""
+
+    async def grant(self, request: GrantRequest, seconds: float) -> Granted:
+        """Ask for an address within so many seconds. Raises CONTROLLER_UNREACHABLE at once while there is no session;
+        STORE_UNAVAILABLE, and the refusals of AddressService.Grant."""
+        ...
+
+
+class Journal(Protocol):
+    """What this host does with the addresses it was given, on disk. Adapter: `agent.journal`."""
+
+    def load(self) -> Mapping[tuple[str, str], Entry] | None:
+        """Entries by (network, address); None when there is none or it cannot be read: then Docker has to be listed
+        before anything is said to be complete. Raises nothing."""
+        ...
+
+    async def write(self, changes: Mapping[tuple[str, str], Entry | None]) -> None:
+        """Make changes durable (None removes) before it returns; calls that come together share one fsync. Raises
+        SPOOL_CORRUPT when the disk refuses."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PoolRequest:
+    """RequestAddress as Docker sends it, taken apart. `address` "" for any; `endpoint` is the endpoint's name, which
+    Docker 29 and later send; `gateway`: the network's gateway is asked for."""
+
+    network: str
+    cidr: str
+    address: str = ""
+    endpoint: str = ""
+    mac: str = ""
+    gateway: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+class Pools(Protocol):
+    """What the plugin asks; implemented by `agent.native`. Every call answers within 3 s."""
+
+    async def check_pool(self, network: str, cidr: str, version: int) -> str:
+        """The network's prefix of that version when this host has the network, `cidr` being what was asked for or "".
+        Raises NETWORK_NOT_FOUND, INVALID_PREFIX with what the network has."""
+        ...
+
+    async def request(self, request: PoolRequest) -> str:
+        """An address with prefix length. Raises what `docker run` is to show."""
+        ...
+
+    async def release(self, network: str, cidr: str, address: str) -> None:
+        """Docker gave an address back. Never raises."""
+        ...

@@ -1,0 +1,1 @@
+"""What this host does with the addresses it was given, on disk: an fsynced journal."""

@@ -1,0 +1,1 @@
+"""Docker-native networks: addresses for `docker run --network`, and the Docker networks themselves."""
