@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(VENV):$(PATH)
 PYTEST := $(VENV)/pytest --import-mode=importlib
 # Namespaces and the lab need root. What root runs leaves no cache behind that its user could not remove.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo) env PYTHONDONTWRITEBYTECODE=1 TRUNKLINE_WORK=$(TRUNKLINE_WORK)
-AS_ROOT += $(foreach v,KEEP CI TRUNKLINE_LAB PYTEST_ADDOPTS,$(if $($v),$v='$($v)'))
+AS_ROOT += $(foreach v,KEEP CI TRUNKLINE_LAB PYTEST_ADDOPTS DOCKERD DOCKER_CLI CONTAINERD,$(if $($v),$v='$($v)'))
 
 # $(call pytest,DIRECTORIES,OPTIONS,PREFIX): directories that have no tests yet are passed over.
 with-tests = $(strip $(foreach d,$1,$(if $(shell find $d -name 'test_*.py' -print -quit 2>/dev/null),$d)))
@@ -37,14 +37,14 @@ demo-down: ## take down what `make demo KEEP=1` left running
 	@$(AS_ROOT) PYTHONPATH=tests /usr/bin/python3 -m lab --name demo down && echo "The demo is taken down."
 
 .PHONY: test
-test: lint test-unit test-contract test-netns test-lab ## all of the following
+test: lint test-unit test-contract test-netns test-engine test-lab ## all of the following
 
 .PHONY: lint
 lint: setup-venv ## style, types, import arrows, and whether generated code is current
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy
-	$(VENV)/mypy $(foreach room,unit laws contract netns lab fakes clusters oracle,-p $(room))
+	$(VENV)/mypy $(foreach room,unit laws contract netns engine lab fakes clusters oracle,-p $(room))
 	$(VENV)/lint-imports
 	$(VENV)/python tools/protos --check
 	$(VENV)/python tools/docs --check
@@ -60,6 +60,14 @@ test-contract: setup-venv ## each port, the fake and the real one; real etcd
 .PHONY: test-netns
 test-netns: setup-venv ## real kernel, namespaces; root
 	$(call pytest,tests/netns,-q -p no:cacheprovider,$(AS_ROOT))
+
+.PHONY: test-engine
+test-engine: setup-lab ## several real dockerds in namespaces, one L2; root
+	$(call pytest,tests/engine,-q -p no:cacheprovider --durations=5,$(AS_ROOT))
+
+.PHONY: test-docker-versions
+test-docker-versions: setup-lab ## the same with Docker 28 (fetched), or with the dockerd that DOCKERD names; root
+	@dockerd="$${DOCKERD:-$$(tools/dockers)}" && $(MAKE) --no-print-directory test-engine DOCKERD="$$dockerd"
 
 .PHONY: test-lab
 test-lab: setup-lab ## several kernels, 802.1Q, Docker, faults on the wire; root

@@ -1,0 +1,54 @@
+"""Fixtures of the floor with several real dockerds on one machine: real kernel, real Docker, no 802.1Q."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from engine.binaries import Binaries
+from engine.host import Host
+from engine.wire import Wire
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark everything here, and skip it where it cannot run."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.engine)
+            if os.geteuid() != 0:
+                item.add_marker(pytest.mark.skip(reason="network namespaces and dockerd need root"))
+
+
+@pytest.fixture(scope="session")
+def binaries() -> Binaries:
+    """dockerd and its companions: those of DOCKERD, else 20.10 of the lab's root."""
+    return Binaries.chosen()
+
+
+@pytest.fixture(scope="session")
+def docker_version(binaries: Binaries) -> tuple[int, ...]:
+    """dockerd's version, such as (20, 10, 24)."""
+    return binaries.version()
+
+
+@pytest.fixture(scope="module")
+def wire(binaries: Binaries) -> Iterator[Wire]:
+    """A wire for the tests of a module, with nothing on it yet."""
+    with Wire(binaries) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def pair(wire: Wire) -> tuple[Host, Host]:
+    """Two hosts `h1` and `h2` with dockerd running and the busybox image loaded; what tests leave there stays."""
+    h1, h2 = wire.host("h1"), wire.host("h2")
+    for host in (h1, h2):
+        host.launch_docker()
+    for host in (h1, h2):
+        host.wait_docker()
+        host.load_busybox()
+    return h1, h2
