@@ -16,7 +16,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -42,6 +42,7 @@ class Wire:
         self.binaries = binaries or Binaries.chosen()
         self.hosts: dict[str, Host] = {}
         self.peers: dict[str, Peer] = {}
+        self._collectors: list[Callable[[], None]] = []
         self._warden: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Wire:
@@ -69,12 +70,17 @@ class Wire:
         try:
             sweep.remove(self.directory)
         finally:
-            for host in self.hosts.values():
-                host.collect()
+            for collect in (*self._collectors, *(host.collect for host in self.hosts.values())):
+                collect()
+            self._collectors.clear()
             if self._warden is not None and self._warden.stdin is not None:
                 self._warden.stdin.close()
                 self._warden.wait(30)
                 self._warden = None
+
+    def on_close(self, collect: Callable[[], None]) -> None:
+        """Call this when everything is down: it waits for processes of the caller, which are dead, so that no zombie stays."""
+        self._collectors.append(collect)
 
     # What hangs on it
 
