@@ -4,9 +4,9 @@
         fabric = Fabric(wire, [wire.host("h1"), wire.host("h2")]).up()
         fabric.ok("network", "create", "mynet2", "--subnet", "20.0.0.0/24", "--gateway", "20.0.0.1", "--vlan", "0")
 
-Programs are started as an operator and systemd start them; nothing of theirs is imported. They speak plain text over the
-management network, which a test may cut for one host (`wire.cut(host, management=True)`). Agents get the plugin's socket by
-socket activation.
+Programs are started as an operator and systemd start them; nothing of theirs is imported. They speak plain text over
+the management network, which a test may cut for one host (`wire.cut(host, management=True)`). Agents get the plugin's
+socket by socket activation.
 """
 
 from __future__ import annotations

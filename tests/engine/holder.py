@@ -21,7 +21,7 @@ from lab.errors import LabError
 
 
 class SocketHolder:
-    """The equivalent of a .socket unit and its .service. Listens from construction to `close` (or the end of the run)."""
+    """The equivalent of a .socket unit and its .service. Listens from its construction to `close`."""
 
     def __init__(
         self, host: Host, name: str = "trunkline", *, path: Path | None = None, fd_name: str = "docker"
@@ -55,7 +55,7 @@ class SocketHolder:
         self.stop(timeout)
         return self.start()
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         """Send it a signal: SIGSTOP freezes it."""
         self._order("signal", number=int(number))
 
@@ -84,7 +84,7 @@ class SocketHolder:
             self._unit.stdout.close()
 
     def _end(self, number: signal.Signals, timeout: float) -> int:
-        self.signal(number)
+        self.send(number)
         return self.wait(timeout)
 
     def _order(self, order: str, **details: object) -> dict[str, Any]:
