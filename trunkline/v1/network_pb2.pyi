@@ -801,6 +801,9 @@ class ImportedEndpoint(_message.Message):
     CONTAINER_ID_FIELD_NUMBER: _builtins.int
     ADDRESSES_FIELD_NUMBER: _builtins.int
     MAC_FIELD_NUMBER: _builtins.int
+    RUNNING_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
     host: _builtins.str
     """Host name."""
     container: _builtins.str
@@ -808,10 +811,16 @@ class ImportedEndpoint(_message.Message):
     container_id: _builtins.str
     """Container id."""
     mac: _builtins.str
-    """MAC address."""
+    """MAC address; empty while it does not run."""
+    running: _builtins.bool
+    """The container runs."""
+    owner: _builtins.str
+    """Owner that its addresses are kept for."""
+    shared: _builtins.bool
+    """The owner is meant cluster-wide (label io.trunkline.owner)."""
     @_builtins.property
     def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Addresses with prefix length."""
+        """Addresses with prefix length; of a container that does not run, those that are fixed for it (`--ip`)."""
 
     def __init__(
         self,
@@ -821,10 +830,13 @@ class ImportedEndpoint(_message.Message):
         container_id: _builtins.str = ...,
         addresses: _abc.Iterable[_builtins.str] | None = ...,
         mac: _builtins.str = ...,
+        running: _builtins.bool = ...,
+        owner: _builtins.str = ...,
+        shared: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "container", b"container", "container_id", b"container_id", "host", b"host", "mac", b"mac"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "container", b"container", "container_id", b"container_id", "host", b"host", "mac", b"mac", "owner", b"owner", "running", b"running", "shared", b"shared"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -844,6 +856,7 @@ class ImportedNetwork(_message.Message):
     PREFIXES_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
     MTU_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
     host: _builtins.str
     """Host name."""
     id: _builtins.str
@@ -858,9 +871,11 @@ class ImportedNetwork(_message.Message):
     """Macvlan mode."""
     mtu: _builtins.int
     """MTU of the parent."""
+    problem: _builtins.str
+    """Why it cannot be taken over, such as another driver; empty when it can."""
     @_builtins.property
     def prefixes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Prefix]:
-        """Prefixes with gateways and ranges."""
+        """Prefixes with gateways; ranges are Docker's `--ip-range`, excludes its `--aux-address`."""
 
     def __init__(
         self,
@@ -873,10 +888,11 @@ class ImportedNetwork(_message.Message):
         prefixes: _abc.Iterable[Global___Prefix] | None = ...,
         mode: Global___MacvlanMode.ValueType = ...,
         mtu: _builtins.int = ...,
+        problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "id", b"id", "mode", b"mode", "mtu", b"mtu", "parent", b"parent", "prefixes", b"prefixes", "uplink", b"uplink", "vlan", b"vlan"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "id", b"id", "mode", b"mode", "mtu", b"mtu", "parent", b"parent", "prefixes", b"prefixes", "problem", b"problem", "uplink", b"uplink", "vlan", b"vlan"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
