@@ -17,7 +17,17 @@ from controller.state.records import AttachmentRecord, AttachmentStatus, Network
 from controller.state.snapshot import Snapshot
 from trunkline.model import Phase
 from trunkline.v1 import address_pb2, attachment_pb2, fabric_pb2, host_pb2, network_pb2
-from trunkline.wire import mode_to_pb, phase_to_pb, prefix_to_pb, problem_to_pb, target_to_pb, uplink_to_pb
+from trunkline.wire import (
+    docker_to_pb,
+    event_to_pb,
+    mode_to_pb,
+    origin_to_pb,
+    phase_to_pb,
+    prefix_to_pb,
+    problem_to_pb,
+    target_to_pb,
+    uplink_to_pb,
+)
 
 _MAX_INT64 = (1 << 63) - 1
 
@@ -55,6 +65,8 @@ def _attachment(view: AttachmentView) -> attachment_pb2.Attachment:
         created_ms=record.created_ms,
         observed_ms=status.observed_ms,
         connected=view.connected,
+        origin=origin_to_pb(record.origin),
+        owner=record.owner,
     )
     # Filled in place: a message that is handed over as an argument is copied.
     spec = message.spec
@@ -79,6 +91,7 @@ def network(snapshot: Snapshot, name: str) -> network_pb2.Network | None:
         hosts=[_on_host(one) for one in view.hosts],
         pools=[_pool(use) for use in view.pools],
         attachments=view.attachments,
+        imported=view.record.imported,
     )
 
 
@@ -95,6 +108,8 @@ def _spec(record: NetworkRecord) -> network_pb2.NetworkSpec:
         host_selector=record.host_selector,
         rest_seconds=record.rest_seconds,
         hold_seconds=record.hold_seconds,
+        docker=docker_to_pb(record.docker),
+        host_access=record.host_access,
     )
 
 
@@ -107,12 +122,19 @@ def _on_host(one: NetworkOnHost) -> network_pb2.HostNetworkStatus:
         link=one.link,
         owned=one.owned,
         connected=one.connected,
+        docker=one.docker,
+        docker_message=one.docker_message,
     )
 
 
 def _pool(use: PoolUse) -> network_pb2.PoolUse:
     return network_pb2.PoolUse(
-        cidr=use.cidr, size=min(use.size, _MAX_INT64), used=use.used, resting=use.resting, reserved=use.reserved
+        cidr=use.cidr,
+        size=min(use.size, _MAX_INT64),
+        used=use.used,
+        resting=use.resting,
+        reserved=use.reserved,
+        stock=use.stock,
     )
 
 
@@ -140,6 +162,7 @@ def host(snapshot: Snapshot, name: str) -> host_pb2.Host | None:
         registered_ms=record.registered_ms,
         problems=[problem_to_pb(problem) for problem in view.problems],
         number=record.number,
+        events=[event_to_pb(event) for event in status.events],
     )
 
 
@@ -177,4 +200,5 @@ def holding(one: Holding) -> address_pb2.Holding:
         owner=one.owner,
         connected=one.connected,
         observed_ms=one.observed_ms,
+        promised=one.promised,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from controller.plan.requests import AttachmentRequest, NetworkRequest, NetworkUpdate, PrefixChange
 from trunkline.errors import Reason, Refusal
 from trunkline.v1 import attachment_pb2, network_pb2
-from trunkline.wire import mode_from_pb, prefix_from_pb, target_from_pb
+from trunkline.wire import docker_from_pb, mode_from_pb, prefix_from_pb, target_from_pb
 
 
 def network(spec: network_pb2.NetworkSpec) -> NetworkRequest:
@@ -21,6 +21,8 @@ def network(spec: network_pb2.NetworkSpec) -> NetworkRequest:
         host_selector=tuple(spec.host_selector),
         rest_seconds=spec.rest_seconds if spec.HasField("rest_seconds") else None,
         hold_seconds=spec.hold_seconds if spec.HasField("hold_seconds") else None,
+        docker=docker_from_pb(spec.docker),
+        host_access=spec.host_access,
     )
 
 
@@ -33,6 +35,7 @@ def update(request: network_pb2.UpdateNetworkRequest) -> NetworkUpdate:
         rest_seconds=request.rest_seconds if request.HasField("rest_seconds") else None,
         hold_seconds=request.hold_seconds if request.HasField("hold_seconds") else None,
         mtu=request.mtu if request.HasField("mtu") else None,
+        host_access=request.host_access if request.HasField("host_access") else None,
     )
 
 

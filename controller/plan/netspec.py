@@ -70,6 +70,18 @@ def check_prefixes(prefixes: tuple[Prefix, ...]) -> tuple[Prefix, ...]:
     return tuple(result)
 
 
+def check_host_access(wanted: bool, network: str, prefixes: tuple[Prefix, ...]) -> bool:
+    """Whether hosts are to have access; raises INVALID_ARGUMENT when the network has no address to give them."""
+    if wanted and not prefixes:
+        raise Refusal(
+            Reason.INVALID_ARGUMENT,
+            f"network {network} has no addresses, so its hosts cannot reach it by one of their own",
+            "give it a prefix (--subnet), or leave --host-access out",
+            network=network,
+        )
+    return wanted
+
+
 def checked(request: NetworkRequest) -> NetworkRecord:
     """The record a request asks for, in canonical form, with no number and (for auto) no VLAN id yet. Raises
     INVALID_*, MODE_REFUSED."""
@@ -93,6 +105,8 @@ def checked(request: NetworkRequest) -> NetworkRecord:
         host_selector=check_selector(request.host_selector),
         rest_seconds=check_seconds("a rest", request.rest_seconds, REST_SECONDS),
         hold_seconds=check_seconds("a hold", request.hold_seconds, HOLD_SECONDS),
+        docker=request.docker,
+        host_access=check_host_access(request.host_access, request.name, prefixes),
     )
 
 
@@ -119,5 +133,7 @@ def differences(have: NetworkRecord, asked: NetworkRecord) -> list[str]:
         ("host selector", " ".join(have.host_selector), " ".join(asked.host_selector)),
         ("rest", have.rest_seconds, asked.rest_seconds),
         ("hold", have.hold_seconds, asked.hold_seconds),
+        ("Docker", have.docker.value, asked.docker.value),
+        ("host access", have.host_access, asked.host_access),
     ]
     return [f"{what} {old or 'not set'}, asked for {new or 'none'}" for what, old, new in pairs if old != new]

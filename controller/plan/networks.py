@@ -16,7 +16,7 @@ from controller.state.snapshot import Snapshot
 from controller.state.txn import Absent, Guard, NoneNewer, Put, Txn, Unchanged
 from trunkline.errors import Reason, Refusal
 from trunkline.ids import parse_prefix
-from trunkline.model import Prefix
+from trunkline.model import Origin, Prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +85,8 @@ def _unselected(snapshot: Snapshot, record: NetworkRecord) -> tuple[str, ...]:
 
 
 def update_network(snapshot: Snapshot, change: NetworkUpdate) -> NetworkPlan:
-    """Plan a change: excludes, ranges (added or grown), selector, rest and hold at any time; MTU and gateways while
-    no attachment exists. All or nothing.
+    """Plan a change: excludes, ranges (added or grown), selector, rest, hold and host access at any time; MTU and
+    gateways while no attachment exists. All or nothing.
 
     Raises INVALID_*, NETWORK_NOT_FOUND, NETWORK_DELETING, NETWORK_IN_USE, IMMUTABLE, UPLINK_MTU, STORE_CORRUPT.
 
@@ -106,6 +106,9 @@ def update_network(snapshot: Snapshot, change: NetworkUpdate) -> NetworkPlan:
         rest_seconds=netspec.check_seconds("a rest", change.rest_seconds, old.rest_seconds),
         hold_seconds=netspec.check_seconds("a hold", change.hold_seconds, old.hold_seconds),
         mtu=old.mtu if change.mtu is None else netspec.check_mtu(change.mtu, prefixes),
+        host_access=old.host_access
+        if change.host_access is None
+        else netspec.check_host_access(change.host_access, old.name, prefixes),
     )
     if new == old:
         return NetworkPlan(None, old, True)
@@ -172,13 +175,20 @@ def _check_in_use(snapshot: Snapshot, old: NetworkRecord, new: NetworkRecord) ->
                 Reason.NETWORK_IN_USE,
                 f"the {what} of network {old.name} cannot change while it is used by {', '.join(users[:10])}"
                 + (f" and {len(users) - 10} more" if len(users) > 10 else ""),
-                "detach them first, or make a new network",
+                _way_out(snapshot, old),
                 network=old.name,
             )
     excludes = [prefix.excludes for prefix in old.prefixes] != [prefix.excludes for prefix in new.prefixes]
     if excludes:
         _check_excludes(snapshot, new)
     return gateways or excludes or old.mtu != new.mtu
+
+
+def _way_out(snapshot: Snapshot, network: NetworkRecord) -> str:
+    users = (snapshot.attachments[host][name].value.origin for host, name in snapshot.on_network[network.name])
+    if all(origin is Origin.HOST for origin in users):
+        return f"take the hosts' own interfaces away first: `trunkline network update {network.name} --no-host-access`"
+    return "detach them first, or make a new network"
 
 
 def _check_excludes(snapshot: Snapshot, new: NetworkRecord) -> None:
@@ -199,7 +209,9 @@ def _check_excludes(snapshot: Snapshot, new: NetworkRecord) -> None:
 def _left_behind(snapshot: Snapshot, old: NetworkRecord, new: NetworkRecord) -> tuple[str, ...]:
     if old.host_selector == new.host_selector:
         return ()
-    hosts = {host for host, _ in snapshot.on_network.get(new.name, ())}
+    users = snapshot.on_network.get(new.name, ())
+    # What a host has of its own goes by itself, once the selector leaves the host out.
+    hosts = {host for host, name in users if snapshot.attachments[host][name].value.origin is not Origin.HOST}
     left = sorted(h for h in hosts if h in snapshot.hosts and not selected(snapshot.hosts[h].value, new))
     if not left:
         return ()

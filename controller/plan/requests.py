@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trunkline.model import Mode, Prefix, Target
+from trunkline.model import DockerMode, Mode, Prefix, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,8 @@ class NetworkRequest:
     host_selector: tuple[str, ...] = ()
     rest_seconds: int | None = None
     hold_seconds: int | None = None
+    docker: DockerMode = DockerMode.LOCAL
+    host_access: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class NetworkUpdate:
     rest_seconds: int | None = None
     hold_seconds: int | None = None
     mtu: int | None = None
+    host_access: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

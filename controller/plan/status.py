@@ -37,6 +37,8 @@ class NetworkOnHost:
     link: str = ""
     owned: bool = False
     connected: bool = False
+    docker: str = ""
+    docker_message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,19 @@ def network_hosts(snapshot: Snapshot, name: str) -> tuple[NetworkOnHost, ...]:
             continue
         value = status.value
         phase = value.phase.name
-        found.append(NetworkOnHost(host, phase, value.reason, value.message, value.link, value.owned, connected))
+        found.append(
+            NetworkOnHost(
+                host=host,
+                phase=phase,
+                reason=value.reason,
+                message=value.message,
+                link=value.link,
+                owned=value.owned,
+                connected=connected,
+                docker=value.docker,
+                docker_message=value.docker_message,
+            )
+        )
     return tuple(found)
 
 

@@ -17,13 +17,15 @@ _NAMED = 3
 
 @dataclass(frozen=True, slots=True)
 class PoolUse:
-    """Use of one prefix, counted in addresses. `size` can be handed out dynamically."""
+    """Use of one prefix, counted in addresses. `size` can be handed out dynamically. `resting`: rests, or is kept or
+    held for its last owner; `stock`: given to hosts ahead of use."""
 
     cidr: str
     size: int
     used: int
     resting: int
     reserved: int
+    stock: int = 0
 
 
 def clock(ms: int) -> str:
@@ -38,11 +40,9 @@ def use_of(prefix: Prefix, limits: Pool, index: PoolIndex) -> PoolUse:
         cidr=prefix.cidr,
         size=limits.size,
         used=counts[AddressKind.ATTACHMENT],
-        resting=counts[AddressKind.RESTING],
-        reserved=counts[AddressKind.RESERVED]
-        + counts[AddressKind.CONFLICT]
-        + counts[AddressKind.STOCK]
-        + index.unreadable,
+        resting=counts[AddressKind.RESTING] + counts[AddressKind.KEPT],
+        reserved=counts[AddressKind.RESERVED] + counts[AddressKind.CONFLICT] + index.unreadable,
+        stock=counts[AddressKind.STOCK],
     )
 
 
@@ -52,8 +52,10 @@ def exhausted(network: str, prefix: Prefix, limits: Pool, index: PoolIndex) -> R
     parts = [_addresses(use.size), f"{use.used} used{_holders(index)}", f"{use.resting} resting{_until(index)}"]
     if use.reserved:
         parts.append(f"{use.reserved} reserved")
+    if use.stock:
+        parts.append(f"{use.stock} in the stock of hosts")
     text = f"pool {use.cidr} of network {network} is exhausted: {', '.join(parts)}"
-    if use.used + use.resting + use.reserved > use.size:
+    if use.used + use.resting + use.reserved + use.stock > use.size:
         text += ", some of these outside of its ranges"
     return Refusal(Reason.POOL_EXHAUSTED, text, _remedy(network, limits, use), network=network, pool=use.cidr)
 

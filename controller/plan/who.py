@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controller.plan.prefixes import pool
 from controller.state import keys
@@ -16,12 +16,13 @@ from trunkline.model import Phase
 
 _MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
 _ID = re.compile(r"[0-9a-f]{6,64}")
+_MEANT = (AddressKind.KEPT, AddressKind.RESERVED, AddressKind.STOCK)
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """One fact about an address or a MAC. `kind`: attachment, stock, resting, held, reserved, conflict, gateway,
-    excluded, or unreadable; times are Unix milliseconds, 0 when open."""
+    """One fact about an address or a MAC. `kind`: attachment, stock, kept, resting, held, reserved, conflict,
+    gateway, excluded, or unreadable; times are Unix milliseconds, 0 when open."""
 
     network: str
     address: str
@@ -38,12 +39,13 @@ class Holding:
     owner: str = ""
     connected: bool = False
     observed_ms: int = 0
+    promised: bool = False
 
 
 def who(snapshot: Snapshot, query: str, now_ms: int) -> tuple[Holding, ...]:
     """Every holder of an address (with or without prefix length) or a MAC, or all that a container (name, or id from
-    6 digits on), an attachment ("<name>" or "<host>/<name>") or "<host>/<container>" holds; in order of network and
-    address. An empty answer is an answer."""
+    6 digits on), an attachment ("<name>" or "<host>/<name>") or "<host>/<container>" holds, with what is kept for or
+    promised to an owner of that name; in order of network and address. An empty answer is an answer."""
     query = query.strip()
     try:
         address = ipaddress.ip_address(query.partition("/")[0])
@@ -53,7 +55,7 @@ def who(snapshot: Snapshot, query: str, now_ms: int) -> tuple[Holding, ...]:
         return _sorted(_at(snapshot, address, now_ms))
     if _MAC.fullmatch(query):
         return _sorted(_with_mac(snapshot, query.lower().replace("-", ":")))
-    return _sorted(_named(snapshot, query)) if query else ()
+    return _sorted((*_named(snapshot, query), *_meant_for(snapshot, query, now_ms))) if query else ()
 
 
 def _sorted(holdings: Iterable[Holding]) -> tuple[Holding, ...]:
@@ -71,7 +73,7 @@ def _at(snapshot: Snapshot, address: IPAddress, now_ms: int) -> Iterator[Holding
         key = keys.address(name, address)
         record = snapshot.addresses.get(name, {}).get(address)
         if record is not None:
-            yield _of_record(snapshot, name, address, record.value, now_ms)
+            yield of_record(snapshot, name, address, record.value, now_ms)
         elif key in snapshot.broken:
             yield Holding(name, str(address), "unreadable")
         for prefix in stored.value.prefixes:
@@ -84,11 +86,13 @@ def _at(snapshot: Snapshot, address: IPAddress, now_ms: int) -> Iterator[Holding
                 yield Holding(name, str(address), "excluded")
 
 
-def _of_record(snapshot: Snapshot, network: str, address: IPAddress, record: AddressRecord, now_ms: int) -> Holding:
+def of_record(snapshot: Snapshot, network: str, address: IPAddress, record: AddressRecord, now_ms: int) -> Holding:
+    """What the record of one address says, with the attachment that holds it."""
     if record.kind is AddressKind.ATTACHMENT:
         attachment = snapshot.attachment(record.host, record.holder)
         if attachment is not None:
-            return _of_attachment(snapshot, attachment.value, str(address))
+            held = _of_attachment(snapshot, attachment.value, str(address))
+            return replace(held, promised=record.promised)
     kind, until = record.kind.value, 0
     if record.kind is AddressKind.RESTING:
         resting = now_ms < record.rest_until_ms
@@ -103,6 +107,7 @@ def _of_record(snapshot: Snapshot, network: str, address: IPAddress, record: Add
         until_ms=until,
         owner=record.owner,
         connected=record.host in snapshot.sessions,
+        promised=record.promised or record.kind is AddressKind.RESERVED,
     )
 
 
@@ -134,7 +139,10 @@ def _of_attachment(snapshot: Snapshot, record: AttachmentRecord, address: str) -
 def _each(snapshot: Snapshot, record: AttachmentRecord) -> Iterator[Holding]:
     """One holding per address, or one without."""
     for text in record.addresses or ("",):
-        yield _of_attachment(snapshot, record, text.partition("/")[0])
+        bare = text.partition("/")[0]
+        stored = snapshot.addresses.get(record.network, {}).get(ipaddress.ip_address(bare)) if bare else None
+        promised = stored is not None and stored.value.promised
+        yield replace(_of_attachment(snapshot, record, bare), promised=promised)
 
 
 def _records(snapshot: Snapshot) -> Iterator[AttachmentRecord]:
@@ -157,6 +165,15 @@ def _named(snapshot: Snapshot, query: str) -> Iterator[Holding]:
         names = {record.name, f"{record.host}/{record.name}", target, str(record.target), f"{record.host}/{target}"}
         if query in names or (is_id and _has_id(snapshot, record, query)):
             yield from _each(snapshot, record)
+
+
+def _meant_for(snapshot: Snapshot, query: str, now_ms: int) -> Iterator[Holding]:
+    """What is kept for, promised to or given only to an owner of that name, "<name>" or "<host>/<name>"."""
+    for network, held in snapshot.addresses.items():
+        for address, stored in held.items():
+            record = stored.value
+            if record.kind in _MEANT and record.owner and query in (record.owner, f"{record.host}/{record.owner}"):
+                yield of_record(snapshot, network, address, record, now_ms)
 
 
 def _has_id(snapshot: Snapshot, record: AttachmentRecord, prefix: str) -> bool:
