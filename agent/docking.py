@@ -30,6 +30,11 @@ class Engine(Protocol):
         that it starts, or connects. Measured on 20.10, 28 and 29."""
         ...
 
+    async def inspected(self, container: Container, seconds: float) -> Container | None:
+        """The container with its restart policy and last error; None when it is gone, or does not answer within so
+        many seconds because it is being started."""
+        ...
+
     async def networks(self) -> list[DockerNetwork]:
         """All Docker networks, with what we need to know of each."""
         ...

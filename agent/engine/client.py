@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ LIST_SECONDS: Final = 5.0
 INSPECT_SECONDS: Final = 2.0
 """Inspecting a container blocks while dockerd starts it (seen on 28 and 29); the start's event wakes us later."""
 
-_EVENTS: Final = ("create", "start", "die", "destroy", "rename", "restart", "unpause")
+EVENTS: Final = ("create", "start", "die", "destroy", "rename", "restart", "unpause")
 """Events of containers that can change a target; health checks' exec events, most of all by number, cannot."""
 
 
@@ -38,6 +38,15 @@ class Running:
 
     pid: int
     started_at: str
+
+
+class Answered(Exception):
+    """Docker answered with an error: its HTTP status and its words."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
 
 
 class Client:
@@ -106,12 +115,39 @@ class Client:
         except _FAILURES as error:
             raise await self._failed(error) from error
 
-    async def events(self) -> AsyncGenerator[None]:
+    async def call(
+        self, method: str, path: str, seconds: float, params: Mapping[str, str] | None = None, data: object = None
+    ) -> Any:
+        """One request; its decoded answer, None when it has no body. Raises `Answered` when Docker refuses,
+        TimeoutError after so many seconds, DOCKER_UNAVAILABLE when no Docker answers as it should."""
+        body = None if data is None else json.dumps(data)
+        try:
+            async with asyncio.timeout(seconds):
+                query = self._engine()._query(path, method, params=dict(params or {}), data=body)
+                async with query as response:
+                    answer = await response.read()
+            return json.loads(answer) if answer.strip() else None
+        except aiodocker.DockerError as error:
+            if error.status < _NO_ENGINE:
+                raise Answered(error.status, error.message) from None
+            raise await self._failed(error) from error
+        except TimeoutError:
+            raise
+        except _FAILURES as error:
+            raise await self._failed(error) from error
+
+    def silent(self) -> TrunklineError:
+        """What to raise when the engine took longer than it may."""
+        return self._unavailable(TimeoutError())
+
+    async def events(
+        self, kinds: Sequence[str] = ("container",), names: Sequence[str] = EVENTS
+    ) -> AsyncGenerator[None]:
         """Yields once when subscribed and then for each event or several. Ends or raises DOCKER_UNAVAILABLE when the
         stream is cut. Consumers only set a flag: a reader that lags loses events silently and slows dockerd down."""
         timeout = aiohttp.ClientTimeout(sock_connect=2)
         docker = aiodocker.Docker(url=f"unix://{self._socket}", timeout=timeout)
-        params = {"filters": json.dumps({"type": ["container"], "event": list(_EVENTS)})}
+        params = {"filters": json.dumps({"type": list(kinds), "event": list(names)})}
         try:
             # dockerd sends the headers once it listens, so a list made after the first yield misses nothing.
             async with docker._query("events", params=params, timeout=timeout) as response:
@@ -123,6 +159,9 @@ class Client:
         finally:
             await docker.close()
 
+
+_NO_ENGINE: Final = 600
+"""From here on aiodocker's statuses mean that nobody answered."""
 
 _FAILURES: Final = (aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError, TypeError)
 """What a missing, hanging or broken engine shows itself as; answers are untrusted input, so wrong shapes count."""
