@@ -25,6 +25,7 @@ MAY_CALL: Final[dict[str, frozenset[str]]] = {
     "trunkline.v1.AddressService": _OPERATORS,
     "trunkline.v1.CheckService": _OPERATORS,
     "trunkline.agent.v1.SessionService": _AGENTS,
+    "trunkline.agent.v1.DirectoryService": _AGENTS,
 }
 """Kinds of identity that may call a service; a service that is not listed may be called by nobody."""
 
