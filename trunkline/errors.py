@@ -88,6 +88,7 @@ class Reason(enum.Enum):
     ADDRESS_RESTING = (Status.FAILED_PRECONDITION, True, "The address rests after use by another owner.")
     ADDRESS_RESERVED = (Status.FAILED_PRECONDITION, False, "The address is excluded, reserved, or the gateway.")
     ADDRESS_CONFLICT = (Status.FAILED_PRECONDITION, True, "Somebody else answers for the address on the wire.")
+    PROMISE_EXISTS = (Status.ALREADY_EXISTS, False, "The owner is promised another address of the network already.")
     OWNER_ELSEWHERE = (
         Status.FAILED_PRECONDITION,
         False,

@@ -97,6 +97,8 @@ def of_record(snapshot: Snapshot, network: str, address: IPAddress, record: Addr
     if record.kind is AddressKind.RESTING:
         resting = now_ms < record.rest_until_ms
         kind, until = ("resting", record.rest_until_ms) if resting else ("held", record.hold_until_ms)
+    elif record.kind is AddressKind.KEPT:
+        until = max(record.rest_until_ms, record.hold_until_ms)
     return Holding(
         network=network,
         address=str(address),
