@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -73,7 +73,7 @@ class Hub:
                 self._task.cancel()
                 self._task = None
 
-    async def stream(self) -> AsyncIterator[Response]:
+    async def stream(self) -> AsyncGenerator[Response, None]:
         """Everything, then changes. Raises what the replica ends its watches with."""
         seen = -1
         while True:
