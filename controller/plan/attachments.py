@@ -39,7 +39,7 @@ from controller.state.snapshot import Snapshot, Stored
 from controller.state.txn import Absent, Delete, Guard, Op, Put, Txn, Unchanged
 from trunkline.errors import Reason, Refusal
 from trunkline.ids import check_attachment_name, check_ifname, check_mac, parse_address
-from trunkline.model import Prefix, Target, TargetKind
+from trunkline.model import Origin, Prefix, Target, TargetKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +118,26 @@ def attach(snapshot: Snapshot, request: AttachmentRequest, cursors: Cursors, dra
     network = live_network(snapshot, request.network)
     check_place(snapshot, host.value, network.value)
     warnings = warnings_of(snapshot, request, network.value)
+    plan = claim(snapshot, request, host, network, cursors, draw, now_ms)
+    return replace(plan, warnings=(*warnings, *plan.warnings))
+
+
+def claim(
+    snapshot: Snapshot,
+    request: AttachmentRequest,
+    host: Stored[HostRecord],
+    network: Stored[NetworkRecord],
+    cursors: Cursors,
+    draw: int,
+    now_ms: int,
+    origin: Origin = Origin.TRUNKLINE,
+) -> AttachPlan:
+    """Plan an attachment that nothing speaks against: the request is complete, its name free, its place checked.
+    Raises what the choice of addresses and MAC raises."""
     choices = _choose(snapshot, request, network.value, cursors, now_ms)
     mac = _mac(snapshot, request, network.value, choices, draw)
-    record = _record(request, choices, mac, now_ms)
-    return AttachPlan(_txn(record, host, network, choices, mac), record, False, (*warnings, *_notes(choices)))
+    record = replace(_record(request, choices, mac, now_ms), origin=origin)
+    return AttachPlan(_txn(record, host, network, choices, mac), record, False, _notes(choices))
 
 
 def _choose(
@@ -262,12 +278,13 @@ def _existing(snapshot: Snapshot, request: AttachmentRequest, record: Attachment
 
 def detach(snapshot: Snapshot, host: str, name: str) -> DetachPlan:
     """Plan to mark an attachment for removal; it holds its addresses until its host was seen without it (law 6).
-    Raises STORE_CORRUPT."""
+    Raises ATTACHMENT_MANAGED for one that comes and goes with something else, STORE_CORRUPT."""
     key = keys.attachment(host, name)
     readable(snapshot, key)
     stored = snapshot.attachment(host, name)
     if stored is None:
         return DetachPlan(None, None, True)
+    _check_asked_for(stored.value)
     away = f"host {host} has no live session; the addresses stay held until it returns or is forgotten"
     warnings = () if host in snapshot.sessions else (away,)
     if stored.value.detaching:
@@ -275,6 +292,25 @@ def detach(snapshot: Snapshot, host: str, name: str) -> DetachPlan:
     record = replace(stored.value, detaching=True)
     txn = Txn((Unchanged(key, stored.mod_revision),), (Put(key, codec.encode(record)),))
     return DetachPlan(txn, record, False, warnings)
+
+
+def _check_asked_for(record: AttachmentRecord) -> None:
+    if record.origin is Origin.TRUNKLINE:
+        return
+    if record.origin is Origin.DOCKER:
+        what = f"was made by Docker on host {record.host}"
+        remedy = f"run there: docker network disconnect {record.network} {record.target}"
+    else:
+        what = f"is host {record.host}'s own access to network {record.network}"
+        remedy = f"take it from all its hosts: `trunkline network update {record.network} --no-host-access`"
+    raise Refusal(
+        Reason.ATTACHMENT_MANAGED,
+        f"attachment {record.name} {what}",
+        remedy,
+        host=record.host,
+        attachment=record.name,
+        network=record.network,
+    )
 
 
 def removal(
