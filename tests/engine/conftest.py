@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from engine.binaries import Binaries
+from engine.fabric import Fabric
 from engine.host import Host
 from engine.wire import Wire
 
@@ -52,3 +53,9 @@ def pair(wire: Wire) -> tuple[Host, Host]:
         host.wait_docker()
         host.load_busybox()
     return h1, h2
+
+
+@pytest.fixture(scope="module")
+def fabric(wire: Wire, pair: tuple[Host, Host]) -> Fabric:
+    """A controller, and an agent on both hosts, connected; the uplink's device is `enp7s0`, networks are `--vlan 0`."""
+    return Fabric(wire, pair).up()

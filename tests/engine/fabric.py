@@ -28,16 +28,17 @@ from lab.waiting import until
 
 PORT = 7440
 PROGRAMS = CHECKOUT / ".venv/bin"
+Tables = Mapping[str, Mapping[str, object]]
 
 
 class Fabric:
     """Controller, agents and the operator's CLI. What it starts ends with the wire."""
 
-    def __init__(self, wire: Wire, hosts: Sequence[Host], agent_options: Mapping[str, object] | None = None) -> None:
-        """`agent_options` are further keys of the agents' [agent] table, such as {"tick_seconds": 2.0}."""
+    def __init__(self, wire: Wire, hosts: Sequence[Host], agent_tables: Tables | None = None) -> None:
+        """`agent_tables` go over the agents' config, such as {"agent": {"tick_seconds": 2.0}}."""
         self.wire = wire
         self.hosts = {host.name: host for host in hosts}
-        self.agent_options = dict(agent_options or {})
+        self.agent_tables = agent_tables or {}
         self.directory = wire.directory / "fabric"
         self.directory.mkdir()
         self.controller_log = self.directory / "controller.log"
@@ -95,27 +96,28 @@ class Fabric:
 
     # Agents
 
-    def start_agent(self, name: str, *, labels: Mapping[str, str] | None = None) -> None:
-        """Write its config and start it behind the plugin's socket, without waiting for it to connect."""
-        host = self.hosts[name]
-        config = host.etc / "trunkline/agent.toml"
+    def start_agent(self, name: str, tables: Tables | None = None) -> None:
+        """Write its config, these tables over the fabric's, and start it behind the plugin's socket; does not wait."""
+        config = self.hosts[name].etc / "trunkline/agent.toml"
         config.parent.mkdir(exist_ok=True)
-        options = {
-            "host": name,
-            "controllers": [f"{MANAGEMENT}:{PORT}"],
-            "insecure": True,
-            "state_dir": str(host.directory / "agent"),
-        } | self.agent_options
-        lines = ["[agent]", *(f"{key} = {json.dumps(value)}" for key, value in options.items())]
-        lines += ["", "[uplinks.default]", 'device = "enp7s0"']
-        lines += ["", "[docker]", f'socket = "{host.engine_socket}"']
-        lines += [
-            "",
-            "[labels]",
-            *(f"{json.dumps(key)} = {json.dumps(value)}" for key, value in (labels or {}).items()),
-        ]
-        config.write_text("\n".join(lines) + "\n")
+        config.write_text(self._agent_config(self.hosts[name], tables or {}))
         self.agents[name].start([str(PROGRAMS / "trunkline-agent"), "--config", "/etc/trunkline/agent.toml"])
+
+    def _agent_config(self, host: Host, tables: Tables) -> str:
+        agent = {"host": host.name, "controllers": [f"{MANAGEMENT}:{PORT}"], "insecure": True}
+        config: dict[str, dict[str, object]] = {
+            "agent": agent | {"state_dir": str(host.directory / "agent")},
+            "uplinks.default": {"device": "enp7s0"},
+            "docker": {"socket": str(host.engine_socket)},
+        }
+        for given in (self.agent_tables, tables):
+            for table, keys in given.items():
+                config[table] = config.get(table, {}) | dict(keys)
+        # strings, numbers, booleans and lists read the same in JSON and TOML
+        return "".join(
+            f"[{table}]\n" + "".join(f"{json.dumps(key)} = {json.dumps(value)}\n" for key, value in keys.items())
+            for table, keys in config.items()
+        )
 
     def wait_connected(self, names: Sequence[str] = (), timeout: float = 60) -> None:
         """Wait until the controller holds the sessions of these hosts (default: all)."""

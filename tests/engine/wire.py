@@ -79,7 +79,7 @@ class Wire:
                 self._warden = None
 
     def on_close(self, collect: Callable[[], None]) -> None:
-        """Have this called when everything is down: it waits for dead children of the caller, so that no zombie stays."""
+        """Have this called when everything is down: it waits for dead children, so that no zombie stays."""
         self._collectors.append(collect)
 
     # What hangs on it
