@@ -11,6 +11,7 @@ from controller.plan.desired import Made, desired
 from controller.plan.hosts import register
 from controller.reconcile.commit import Committer, Planned
 from controller.reconcile.follower import Follower
+from controller.reconcile.hostaccess import HostAccess
 from controller.reconcile.keeping import keep
 from controller.reconcile.leases import ReplicaLease, RestLeases
 from controller.reconcile.orphans import Orphans
@@ -48,6 +49,7 @@ class Replica:
         self.releaser = Releaser(store, self.follower, self.leases, clock)
         self._lease = ReplicaLease(store, clock, Backoff(0.05, 2.0), self._lost_lease)
         self._upkeep = Upkeep(self.releaser, self.follower, clock)
+        self._access = HostAccess(self.releaser, self.follower, clock)
         self._orphans = Orphans(name, store, self.follower, self.fleet, clock)
         self._new_epoch = new_epoch
         self._founded = asyncio.Event()
@@ -59,10 +61,12 @@ class Replica:
         self._tasks: list[asyncio.Task[None]] = []
         self.follower.listen(self._changed)
         self.follower.listen(self._upkeep.changed)
+        self.follower.listen(self._access.changed)
 
     def start(self) -> None:
         """Begin to follow the store; returns at once, whether it answers or not."""
-        for work in (self._follow, self._lease.run, self._upkeep.run, self._orphans.run, self._found_epoch):
+        background = (self._lease.run, self._upkeep.run, self._access.run, self._orphans.run, self._found_epoch)
+        for work in (self._follow, *background):
             self._tasks.append(asyncio.create_task(keep(work.__qualname__, work, self.clock)))
 
     def end_streams(self) -> None:
