@@ -11,6 +11,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from trunkline import log
 from trunkline.agent.v1 import session_pb2
@@ -34,6 +35,9 @@ REMEMBER = 5.0
 _log = log.get("fleet")
 
 Sink = Callable[[session_pb2.ProbeReport], None]
+
+SILENCE = 60.0
+"""Seconds a host that exchanges a Docker network may say nothing; each of its steps is one call of Docker's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,8 @@ class Session:
         self._ids = itertools.count(1)
         self._questions: dict[int, session_pb2.ConnectResponse] = {}
         self._inspections: dict[int, asyncio.Future[TargetAnswer]] = {}
+        self._surveys: dict[int, asyncio.Future[session_pb2.DockerSurvey]] = {}
+        self._exchanges: dict[int, asyncio.Queue[session_pb2.ReplaceReport | TrunklineError]] = {}
         self._runs: dict[int, Sink] = {}
 
     def observed(self) -> None:
@@ -122,9 +128,10 @@ class Session:
             return
         self._ended = error
         self._wake.set()
-        for future in self._inspections.values():
-            if not future.done():
-                future.set_exception(_lost(self.host, error))
+        for waiting in (self._inspections, self._surveys):
+            _fail(waiting.values(), _lost(self.host, error))
+        for reports in self._exchanges.values():
+            reports.put_nowait(_lost(self.host, error))
         for number, sink in list(self._runs.items()):
             sink(session_pb2.ProbeReport(id=number, done=True, error=f"the session ended: {error.text}"))
         self._runs.clear()
@@ -203,15 +210,71 @@ class Session:
             async with asyncio.timeout(timeout):
                 return await future
         except TimeoutError:
-            raise TrunklineError(
-                Reason.HOST_UNREACHABLE,
-                f"host {self.host} did not answer about {target} within {timeout:g} s",
-                f"look at the agent on {self.host}",
-                host=self.host,
-            ) from None
+            raise _mute(self.host, f"about {target}", timeout) from None
         finally:
             del self._inspections[number]
             self._questions.pop(number, None)
+
+    async def survey(self, name: str, timeout: float) -> session_pb2.DockerSurvey:
+        """Ask the host for its hand-made Docker macvlan networks of a name. HOST_UNREACHABLE when no answer comes
+        within `timeout` seconds or the session ends meanwhile; what the host could not do is in the answer."""
+        if self._ended is not None:
+            raise _lost(self.host, self._ended)
+        number = next(self._ids)
+        future: asyncio.Future[session_pb2.DockerSurvey] = asyncio.get_running_loop().create_future()
+        self._surveys[number] = future
+        self._ask(number, session_pb2.ConnectResponse(survey=session_pb2.SurveyDocker(id=number, name=name)))
+        try:
+            async with asyncio.timeout(timeout):
+                return await future
+        except TimeoutError:
+            raise _mute(self.host, f"about its Docker networks {name}", timeout) from None
+        finally:
+            del self._surveys[number]
+            self._questions.pop(number, None)
+
+    async def replace(self, network: str) -> AsyncIterator[session_pb2.ReplaceReport]:
+        """Ask the host to exchange a hand-made Docker network; its reports, the last with a reason or a step that is
+        `done`. HOST_UNREACHABLE when the session ends meanwhile or nothing comes for `SILENCE` seconds: the host goes
+        on by itself all the same, and asking again joins it."""
+        if self._ended is not None:
+            raise _lost(self.host, self._ended)
+        number = next(self._ids)
+        reports: asyncio.Queue[session_pb2.ReplaceReport | TrunklineError] = asyncio.Queue()
+        self._exchanges[number] = reports
+        self._ask(number, session_pb2.ConnectResponse(replace=session_pb2.ReplaceDocker(id=number, network=network)))
+        try:
+            while True:
+                report = await self._next_report(reports, network)
+                yield report
+                if report.reason or report.step.done:
+                    return
+        finally:
+            del self._exchanges[number]
+            self._questions.pop(number, None)
+
+    async def _next_report(
+        self, reports: asyncio.Queue[session_pb2.ReplaceReport | TrunklineError], network: str
+    ) -> session_pb2.ReplaceReport:
+        try:
+            async with asyncio.timeout(SILENCE):
+                report = await reports.get()
+        except TimeoutError:
+            raise _mute(self.host, f"about the exchange of Docker network {network}", SILENCE) from None
+        if isinstance(report, TrunklineError):
+            raise report
+        return report
+
+    def surveyed(self, report: session_pb2.DockerSurvey) -> None:
+        """What the host has came; an answer that nobody waits for any more is dropped."""
+        future = self._surveys.get(report.id)
+        if future is not None and not future.done():
+            future.set_result(report)
+
+    def replaced(self, report: session_pb2.ReplaceReport) -> None:
+        """A step of an exchange came; one that nobody waits for any more is dropped."""
+        if (reports := self._exchanges.get(report.id)) is not None:
+            reports.put_nowait(report)
 
     def probe(self, run: session_pb2.ProbeRun, sink: Sink) -> Callable[[], None]:
         """Ask the host to take part in a check; `sink` gets its reports, the last with `done`. Returns what ends
@@ -244,6 +307,21 @@ class Session:
         sink = self._runs.pop(report.id, None) if report.done else self._runs.get(report.id)
         if sink is not None:
             sink(report)
+
+
+def _fail(futures: Iterable[asyncio.Future[Any]], error: TrunklineError) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_exception(error)
+
+
+def _mute(host: str, what: str, seconds: float) -> TrunklineError:
+    return TrunklineError(
+        Reason.HOST_UNREACHABLE,
+        f"host {host} did not answer {what} within {seconds:g} s",
+        f"look at the agent on {host}",
+        host=host,
+    )
 
 
 def _lost(host: str, cause: TrunklineError) -> TrunklineError:

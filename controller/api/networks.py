@@ -10,25 +10,22 @@ from typing import Any
 from grpc import aio
 
 from controller.api import messages, parse
+from controller.api.imports import ImportApi
 from controller.api.reading import stamped
 from controller.api.watching import watch
 from controller.plan.deletion import delete_network
 from controller.plan.networks import NetworkPlan, create_network, update_network
 from controller.reconcile.commit import Planned
-from controller.reconcile.replica import Replica
 from controller.reconcile.touched import Touched
 from controller.state.snapshot import Snapshot
 from trunkline.errors import Reason, Refusal
-from trunkline.v1 import network_pb2, network_pb2_grpc
+from trunkline.v1 import network_pb2
 
 Context = aio.ServicerContext[Any, Any]
 
 
-class NetworkApi(network_pb2_grpc.NetworkServiceServicer):
+class NetworkApi(ImportApi):
     """See protos/trunkline/v1/network.proto."""
-
-    def __init__(self, replica: Replica) -> None:
-        self._replica = replica
 
     async def CreateNetwork(
         self, request: network_pb2.CreateNetworkRequest, context: Context

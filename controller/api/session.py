@@ -120,6 +120,10 @@ def _take(message: session_pb2.ConnectRequest, session: Session, settling: Settl
             session.answered(message.target)
         case "probe":
             session.reported(message.probe)
+        case "survey":
+            session.surveyed(message.survey)
+        case "replaced":
+            session.replaced(message.replaced)
         case "hello":
             raise Refusal(Reason.INVALID_ARGUMENT, f"host {session.host} sent a second hello", "open a new session")
         case _:
