@@ -90,10 +90,12 @@ class GrantRequest:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """The address, without prefix length, and whether it is promised to the owner."""
+    """The address, without prefix length, whether it is promised to the owner, and the store revision at which it
+    was written."""
 
     address: str
     promised: bool = False
+    revision: int = 0
 
 
 class Granter(Protocol):
@@ -108,9 +110,15 @@ class Granter(Protocol):
 class Journal(Protocol):
     """What this host does with the addresses it was given, on disk. Adapter: `agent.journal`."""
 
-    def load(self) -> Mapping[tuple[str, str], Entry] | None:
-        """Entries by (network, address); None when there is none or it cannot be read: then Docker has to be listed
-        before anything is said to be complete. Raises nothing."""
+    @property
+    def problem(self) -> str:
+        """What is wrong with it since `load` or the last write, "" when all is well."""
+        ...
+
+    def load(self) -> tuple[Mapping[tuple[str, str], Entry], bool]:
+        """Entries by (network, address), and whether these are all. When not (there is none yet, or some of it cannot
+        be read), only what is certain is given, and Docker has to be listed before anything is said to be complete.
+        Raises nothing."""
         ...
 
     async def write(self, changes: Mapping[tuple[str, str], Entry | None]) -> None:
@@ -136,9 +144,10 @@ class PoolRequest:
 class Pools(Protocol):
     """What the plugin asks; implemented by `agent.native`. Every call answers within 3 s."""
 
-    async def check_pool(self, network: str, cidr: str, version: int) -> str:
-        """The network's prefix of that version when this host has the network, `cidr` being what was asked for or "".
-        Raises NETWORK_NOT_FOUND, INVALID_PREFIX with what the network has."""
+    async def check_pool(self, network: str, cidr: str, version: int, ip_range: str = "") -> tuple[str, str]:
+        """The network and its prefix of that version when this host has it. `cidr` is what was asked for or "";
+        `network` "" means the one with exactly that prefix. Raises NETWORK_NOT_FOUND, INVALID_PREFIX with what the
+        network has, INVALID_RANGE when `ip_range` would keep addresses of the fabric out."""
         ...
 
     async def request(self, request: PoolRequest) -> str:

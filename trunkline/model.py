@@ -143,12 +143,14 @@ class HostAttachment:
 @dataclass(frozen=True, slots=True)
 class Grant:
     """An address given to a host ahead of use, `owner` "" for anybody's. `recalled`: the host lets it go unless it is
-    in use, or rests for another owner."""
+    in use, or rests for another owner. `revision`: of the store, when its record was last written; a host takes an
+    address that it does not know only if that is newer than the desired state it had before."""
 
     network: str
     address: str
     owner: str = ""
     recalled: bool = False
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)

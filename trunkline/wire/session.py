@@ -114,11 +114,17 @@ def attachment_from_pb(pb: session_pb2.HostAttachment) -> HostAttachment:
 
 
 def _grant_to_pb(grant: Grant) -> session_pb2.Grant:
-    return session_pb2.Grant(network=grant.network, address=grant.address, owner=grant.owner, recalled=grant.recalled)
+    return session_pb2.Grant(
+        network=grant.network,
+        address=grant.address,
+        owner=grant.owner,
+        recalled=grant.recalled,
+        revision=grant.revision,
+    )
 
 
 def _grant_from_pb(pb: session_pb2.Grant) -> Grant:
-    return Grant(network=pb.network, address=pb.address, owner=pb.owner, recalled=pb.recalled)
+    return Grant(pb.network, pb.address, pb.owner, pb.recalled, pb.revision)
 
 
 def desired_to_pb(desired: Desired) -> session_pb2.DesiredState:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n trunkline/agent/v1/address.proto\x12\x12trunkline.agent.v1\"}\n\x0cGrantRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\r\n\x05owner\x18\x05 \x01(\t\x12\x0e\n\x06shared\x18\x06 \x01(\x08\x12\r\n\x05spare\x18\x07 \x01(\x08\"2\n\rGrantResponse\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x10\n\x08promised\x18\x02 \x01(\x08\x32^\n\x0e\x41\x64\x64ressService\x12L\n\x05Grant\x12 .trunkline.agent.v1.GrantRequest\x1a!.trunkline.agent.v1.GrantResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n trunkline/agent/v1/address.proto\x12\x12trunkline.agent.v1\"}\n\x0cGrantRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\r\n\x05owner\x18\x05 \x01(\t\x12\x0e\n\x06shared\x18\x06 \x01(\x08\x12\r\n\x05spare\x18\x07 \x01(\x08\"D\n\rGrantResponse\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x10\n\x08promised\x18\x02 \x01(\x08\x12\x10\n\x08revision\x18\x03 \x01(\x03\x32^\n\x0e\x41\x64\x64ressService\x12L\n\x05Grant\x12 .trunkline.agent.v1.GrantRequest\x1a!.trunkline.agent.v1.GrantResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,7 +34,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GRANTREQUEST']._serialized_start=56
   _globals['_GRANTREQUEST']._serialized_end=181
   _globals['_GRANTRESPONSE']._serialized_start=183
-  _globals['_GRANTRESPONSE']._serialized_end=233
-  _globals['_ADDRESSSERVICE']._serialized_start=235
-  _globals['_ADDRESSSERVICE']._serialized_end=329
+  _globals['_GRANTRESPONSE']._serialized_end=251
+  _globals['_ADDRESSSERVICE']._serialized_start=253
+  _globals['_ADDRESSSERVICE']._serialized_end=347
 # @@protoc_insertion_point(module_scope)

@@ -70,19 +70,25 @@ class GrantResponse(_message.Message):
 
     ADDRESS_FIELD_NUMBER: _builtins.int
     PROMISED_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     address: _builtins.str
     """The address, without prefix length."""
     promised: _builtins.bool
     """It is promised to the owner."""
+    revision: _builtins.int
+    """Store revision at which it was written. An answer that is no newer than the desired state the host has by then is
+    not used unless the host knows the address: it may have been taken back meanwhile.
+    """
     def __init__(
         self,
         *,
         address: _builtins.str = ...,
         promised: _builtins.bool = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "promised", b"promised"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "promised", b"promised", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

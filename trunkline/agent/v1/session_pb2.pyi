@@ -280,6 +280,7 @@ class Grant(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
     RECALLED_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     network: _builtins.str
     """Network name."""
     address: _builtins.str
@@ -288,6 +289,10 @@ class Grant(_message.Message):
     """Only for this owner; empty for any."""
     recalled: _builtins.bool
     """Wanted back: the host lets it go unless it is in use, or rests for another owner."""
+    revision: _builtins.int
+    """Store revision at which the address's record was last written. A host takes an address that it does not know only
+    if this is newer than the desired state it had before: else it had it, and let it go.
+    """
     def __init__(
         self,
         *,
@@ -295,10 +300,11 @@ class Grant(_message.Message):
         address: _builtins.str = ...,
         owner: _builtins.str = ...,
         recalled: _builtins.bool = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "network", b"network", "owner", b"owner", "recalled", b"recalled"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "network", b"network", "owner", b"owner", "recalled", b"recalled", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
