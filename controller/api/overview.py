@@ -54,6 +54,11 @@ def overview(replica: Replica, members: Sequence[Member], version: str) -> fabri
         attachments_away=view.attachments_away,
         addresses=view.addresses,
         problems=[*problems[:LISTED], *last],
+        attachments_docker=view.attachments_docker,
+        attachments_host=view.attachments_host,
+        addresses_stock=view.addresses_stock,
+        addresses_kept=view.addresses_kept,
+        addresses_promised=view.addresses_promised,
     )
 
 

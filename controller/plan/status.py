@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,10 +12,17 @@ from controller.plan.deletion import uncertain_hosts
 from controller.plan.desired import selected, unreadable
 from controller.plan.prefixes import pool
 from controller.plan.usage import PoolUse, exhausted, use_of
-from controller.state.records import AttachmentRecord, AttachmentStatus, HostRecord, HostStatus, NetworkRecord
+from controller.state.records import (
+    AddressKind,
+    AttachmentRecord,
+    AttachmentStatus,
+    HostRecord,
+    HostStatus,
+    NetworkRecord,
+)
 from controller.state.snapshot import Snapshot
 from trunkline.errors import Reason
-from trunkline.model import HostUplink, Phase, Problem
+from trunkline.model import HostUplink, Origin, Phase, Problem
 
 
 class NetworkPhase(enum.StrEnum):
@@ -99,6 +107,11 @@ class FabricView:
     attachments_away: int
     addresses: int
     problems: tuple[Problem, ...]
+    attachments_docker: int
+    attachments_host: int
+    addresses_stock: int
+    addresses_kept: int
+    addresses_promised: int
 
 
 def network_hosts(snapshot: Snapshot, name: str) -> tuple[NetworkOnHost, ...]:
@@ -298,6 +311,9 @@ def uplink_views(snapshot: Snapshot) -> tuple[UplinkView, ...]:
 
 def fabric_view(snapshot: Snapshot) -> FabricView:
     """The fabric in numbers."""
+    origins = Counter(stored.value.origin for named in snapshot.attachments.values() for stored in named.values())
+    records = [stored.value for held in snapshot.addresses.values() for stored in held.values()]
+    kinds = Counter(record.kind for record in records)
     return FabricView(
         epoch=snapshot.epoch,
         revision=snapshot.revision,
@@ -311,4 +327,9 @@ def fabric_view(snapshot: Snapshot) -> FabricView:
         ),
         addresses=sum(map(len, snapshot.addresses.values())),
         problems=problems(snapshot),
+        attachments_docker=origins[Origin.DOCKER],
+        attachments_host=origins[Origin.HOST],
+        addresses_stock=kinds[AddressKind.STOCK],
+        addresses_kept=kinds[AddressKind.KEPT],
+        addresses_promised=kinds[AddressKind.RESERVED] + sum(record.promised for record in records),
     )

@@ -405,6 +405,11 @@ class GetStatusResponse(_message.Message):
     ADDRESSES_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
     ATTACHMENTS_AWAY_FIELD_NUMBER: _builtins.int
+    ATTACHMENTS_DOCKER_FIELD_NUMBER: _builtins.int
+    ATTACHMENTS_HOST_FIELD_NUMBER: _builtins.int
+    ADDRESSES_STOCK_FIELD_NUMBER: _builtins.int
+    ADDRESSES_KEPT_FIELD_NUMBER: _builtins.int
+    ADDRESSES_PROMISED_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of the controller."""
     replica: _builtins.str
@@ -424,9 +429,19 @@ class GetStatusResponse(_message.Message):
     attachments_ready: _builtins.int
     """Attachments whose interface was observed to be as wanted, on hosts with a live session."""
     addresses: _builtins.int
-    """Addresses held, resting or reserved."""
+    """Addresses that have a record: held, given to hosts, kept, resting or promised."""
     attachments_away: _builtins.int
     """Attachments on hosts without a live session: nobody sees how they are now."""
+    attachments_docker: _builtins.int
+    """Of the attachments: those that Docker made."""
+    attachments_host: _builtins.int
+    """Of the attachments: hosts' own interfaces (`--host-access`)."""
+    addresses_stock: _builtins.int
+    """Of the addresses: given to hosts ahead of use."""
+    addresses_kept: _builtins.int
+    """Of the addresses: kept by hosts for their last owner."""
+    addresses_promised: _builtins.int
+    """Of the addresses: promised to an owner, in use or not."""
     @_builtins.property
     def store(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoreMember]:
         """The store's members."""
@@ -451,10 +466,15 @@ class GetStatusResponse(_message.Message):
         addresses: _builtins.int = ...,
         problems: _abc.Iterable[Global___Problem] | None = ...,
         attachments_away: _builtins.int = ...,
+        attachments_docker: _builtins.int = ...,
+        attachments_host: _builtins.int = ...,
+        addresses_stock: _builtins.int = ...,
+        addresses_kept: _builtins.int = ...,
+        addresses_promised: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "attachments", b"attachments", "attachments_away", b"attachments_away", "attachments_ready", b"attachments_ready", "epoch", b"epoch", "hosts", b"hosts", "hosts_connected", b"hosts_connected", "networks", b"networks", "problems", b"problems", "replica", b"replica", "revision", b"revision", "store", b"store", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "addresses_kept", b"addresses_kept", "addresses_promised", b"addresses_promised", "addresses_stock", b"addresses_stock", "attachments", b"attachments", "attachments_away", b"attachments_away", "attachments_docker", b"attachments_docker", "attachments_host", b"attachments_host", "attachments_ready", b"attachments_ready", "epoch", b"epoch", "hosts", b"hosts", "hosts_connected", b"hosts_connected", "networks", b"networks", "problems", b"problems", "replica", b"replica", "revision", b"revision", "store", b"store", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
