@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
 from controller.state import keys
-from controller.state.records import AttachmentRecord, HostRecord, NetworkRecord
+from controller.state.pool import is_owned
+from controller.state.records import AddressKind, AttachmentRecord, HostRecord, NetworkRecord
 from controller.state.snapshot import Snapshot, Stored
 from trunkline.errors import Reason, TrunklineError
-from trunkline.ids import mac_for_probe
-from trunkline.model import Desired, HostAttachment, HostNetwork
+from trunkline.ids import IPAddress, mac_for_probe, parse_address
+from trunkline.model import Desired, Grant, HostAttachment, HostNetwork, Origin, Reservation
 
 
 def selected(host: HostRecord, network: NetworkRecord) -> bool:
@@ -61,21 +62,26 @@ class Made:
 
     def attachments(
         self, here: Mapping[str, Stored[AttachmentRecord]], live: Mapping[str, NetworkRecord]
-    ) -> list[HostAttachment]:
-        """Those of `here` that are on a live network and stay, in order of name, as their host must have them."""
+    ) -> tuple[list[HostAttachment], set[str]]:
+        """Those of `here` that are on a live network and stay, in order of name, as their host must have them; and the
+        networks they are on, which Docker's are on, too, though nobody is told of those."""
         if len(self._made) > 2 * len(here):
             self.forget()  # most are of attachments that are gone
         made, told = self._made, []
+        needed: set[str] = set()
         for name in sorted(here):
             record = here[name].value
             network = live.get(record.network)
             if record.detaching or network is None:
                 continue
+            needed.add(record.network)
+            if record.origin is Origin.DOCKER:
+                continue
             known = made.get(name)
             if known is None or known[0] is not record or known[1] is not network:
                 known = made[name] = (record, network, _attachment(record, network))
             told.append(known[2])
-        return told
+        return told, needed
 
 
 def desired(snapshot: Snapshot, host: str, made: Made | None = None) -> Desired:
@@ -97,18 +103,40 @@ def desired(snapshot: Snapshot, host: str, made: Made | None = None) -> Desired:
     if stored is None or stored.value.forgetting:
         return Desired(snapshot.epoch, snapshot.revision)
     live = {name: kept.value for name, kept in sorted(snapshot.networks.items(), key=_name) if not kept.value.deleting}
-    attachments = (made or Made()).attachments(snapshot.attachments.get(host, {}), live)
-    needed = {attachment.network for attachment in attachments}
+    attachments, needed = (made or Made()).attachments(snapshot.attachments.get(host, {}), live)
     networks = [
-        host_network(network, stored.value)
+        host_network(network, stored.value, snapshot.promises.get(name))
         for name, network in live.items()
         if name in needed or selected(stored.value, network)
     ]
-    return Desired(snapshot.epoch, snapshot.revision, tuple(networks), tuple(attachments))
+    grants = _grants(snapshot, host, {network.name for network in networks})
+    return Desired(snapshot.epoch, snapshot.revision, tuple(networks), tuple(attachments), grants)
 
 
-def host_network(network: NetworkRecord, host: HostRecord) -> HostNetwork:
-    """A network as one host must have it."""
+def _grants(snapshot: Snapshot, host: str, told: set[str]) -> tuple[Grant, ...]:
+    """Addresses that are the host's to hand out, and those that are wanted back: of its own, and what it lists
+    though it is somebody else's. What is recalled for nobody but its own owner names that owner: for it, the address
+    need not rest."""
+    found: dict[tuple[str, IPAddress], Grant] = {}
+    for network, address in snapshot.given.get(host, ()):
+        record = snapshot.addresses[network][address].value
+        if network in told and (record.recalled or record.kind is AddressKind.STOCK):
+            owner = record.owner if is_owned(record) or not record.recalled else ""
+            found[network, address] = Grant(network, str(address), owner, record.recalled)
+    status = snapshot.host_status.get(host)
+    for network, text in status.value.disputed if status is not None else ():
+        address = parse_address(text)
+        known = snapshot.addresses.get(network, {}).get(address)
+        if network in told and known is not None and known.value.host != host:
+            found[network, address] = Grant(network, text, recalled=True)
+    return tuple(found[at] for at in sorted(found, key=lambda at: (at[0], at[1].version, int(at[1]))))
+
+
+def host_network(
+    network: NetworkRecord, host: HostRecord, promises: Mapping[IPAddress, str] | None = None
+) -> HostNetwork:
+    """A network as one host must have it, with the addresses that are promised to owners."""
+    promised = sorted((promises or {}).items(), key=lambda one: (one[0].version, int(one[0])))
     return HostNetwork(
         name=network.name,
         number=network.number,
@@ -118,6 +146,11 @@ def host_network(network: NetworkRecord, host: HostRecord) -> HostNetwork:
         mode=network.mode,
         prefixes=network.prefixes,
         probe_mac=mac_for_probe(network.number, host.number),
+        docker=network.docker,
+        rest_seconds=network.rest_seconds,
+        hold_seconds=network.hold_seconds,
+        reserved=tuple(Reservation(owner, str(address)) for address, owner in promised),
+        imported=network.imported,
     )
 
 
@@ -136,6 +169,7 @@ def _attachment(record: AttachmentRecord, network: NetworkRecord) -> HostAttachm
         gateways=gateways,
         default_route=record.default_route,
         accept_ra=record.accept_ra,
+        origin=record.origin,
     )
 
 

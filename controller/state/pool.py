@@ -5,14 +5,16 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, TypeVar
 
-from controller.state.records import AddressKind, AddressRecord
+from controller.state.records import GIVEN, AddressKind, AddressRecord
 from trunkline.ids import IPAddress
 
 _BITS: Final = 8
 _FULL: Final = (1 << (1 << _BITS)) - 1
 _MASK: Final = (1 << _BITS) - 1
+
+K = TypeVar("K")
 
 
 class Occupancy:
@@ -77,10 +79,27 @@ class Occupancy:
         return self._levels[level].get(index, 0) if level < len(self._levels) else 0
 
 
+def is_promised(record: AddressRecord) -> bool:
+    """Whether the address is promised to its owner, in whoever's hands it is now."""
+    return record.promised or record.kind is AddressKind.RESERVED
+
+
+def is_owned(record: AddressRecord) -> bool:
+    """Whether the owner is meant wherever in the fabric it is."""
+    return is_promised(record) or (record.shared and bool(record.owner))
+
+
+def _drop(nested: dict[K, dict[IPAddress, AddressRecord]], outer: K, address: IPAddress) -> None:
+    within = nested[outer]
+    del within[address]
+    if not within:
+        del nested[outer]
+
+
 class PoolIndex:
     """The address records of one family of a network, counted and indexed as they come and go."""
 
-    __slots__ = ("_order", "_rests", "by_host", "counts", "resting", "taken", "unreadable")
+    __slots__ = ("_order", "_rests", "by_host", "counts", "given", "owned", "resting", "taken", "unreadable")
 
     def __init__(self) -> None:
         self.taken = Occupancy()
@@ -90,6 +109,11 @@ class PoolIndex:
         """Addresses held, not resting, per host."""
         self.resting: dict[tuple[str, str], dict[IPAddress, AddressRecord]] = {}
         """Resting and held addresses of an owner, by (host, owner)."""
+        self.given: dict[str, dict[IPAddress, AddressRecord]] = {}
+        """Addresses of a host that nobody uses: its stock, and what it keeps."""
+        self.owned: dict[str, dict[IPAddress, AddressRecord]] = {}
+        """Addresses of owners that are meant wherever in the fabric they are: promised ones, and those of shared
+        owners."""
         self.unreadable = 0
         self._rests: dict[int, int] = {}
         self._order: list[tuple[int, int]] = []
@@ -98,6 +122,10 @@ class PoolIndex:
         """Index a record that was put."""
         self.taken.add(int(address))
         self.counts[record.kind] += 1
+        if record.kind in GIVEN:
+            self.given.setdefault(record.host, {})[address] = record
+        if is_owned(record):
+            self.owned.setdefault(record.owner, {})[address] = record
         if record.kind is AddressKind.RESTING:
             self.resting.setdefault((record.host, record.owner), {})[address] = record
             self._rests[int(address)] = record.rest_until_ms
@@ -112,12 +140,13 @@ class PoolIndex:
         """Forget a record that was replaced or deleted."""
         self.taken.discard(int(address))
         self.counts[record.kind] -= 1
+        if record.kind in GIVEN:
+            _drop(self.given, record.host, address)
+        if is_owned(record):
+            _drop(self.owned, record.owner, address)
         if record.kind is AddressKind.RESTING:
             del self._rests[int(address)]
-            mine = self.resting[record.host, record.owner]
-            del mine[address]
-            if not mine:
-                del self.resting[record.host, record.owner]
+            _drop(self.resting, (record.host, record.owner), address)
         elif record.host:
             self.by_host[record.host] -= 1
             if not self.by_host[record.host]:

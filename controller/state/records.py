@@ -74,6 +74,10 @@ class AddressKind(enum.StrEnum):
     CONFLICT = "conflict"
 
 
+GIVEN = frozenset({AddressKind.STOCK, AddressKind.KEPT})
+"""Kinds of an address that a host has and nobody uses."""
+
+
 @dataclass(frozen=True, slots=True)
 class AddressRecord:
     """One address. ATTACHMENT: held by `holder` on `host`. RESTING: until `rest_until_ms` only for `owner`,
@@ -177,6 +181,8 @@ class HostStatus:
     observed_revision: int = 0
     observed_ms: int = 0
     events: tuple[Event, ...] = ()
+    disputed: tuple[tuple[str, str], ...] = ()
+    """Addresses, as (network, address), that the host lists though they are not its own: it is asked to let go."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ from typing import Any, Final, Generic, TypeVar
 
 from controller.state import codec, keys
 from controller.state.entry import Changes, Entry, Listing
-from controller.state.pool import PoolIndex
+from controller.state.pool import PoolIndex, is_promised
 from controller.state.records import (
+    GIVEN,
     AddressRecord,
     AttachmentRecord,
     AttachmentStatus,
@@ -62,6 +63,8 @@ class _Marks:
     hosts: set[str] = field(default_factory=set)
     uplinks: bool = False
     epoch: bool = False
+    promises: dict[tuple[str, IPAddress], str | None] = field(default_factory=dict)
+    """Owners that addresses were promised to before; None for nobody."""
     all_hosts: bool = False
     all_networks: bool = False
 
@@ -107,6 +110,12 @@ class Snapshot:
         """Names of the attachments of a target on a host."""
         self.networks_seen: dict[str, dict[str, None]] = {}
         """Networks with a status key, by host."""
+        self.given: dict[str, dict[tuple[str, IPAddress], None]] = {}
+        """Addresses that a host has and nobody uses, as (network, address)."""
+        self.promises: dict[str, dict[IPAddress, str]] = {}
+        """Owners of the promised addresses of a network, in whoever's hands they are."""
+        self.on_mac: dict[str, dict[tuple[str, str], None]] = {}
+        """Attachments with a MAC as (host, name)."""
         self._mods: dict[str, int] = {}
         self._gone: dict[str, int] = {}
         self._expected: dict[str, tuple[bytes, codec.Decoded]] = {}
@@ -187,6 +196,7 @@ class Snapshot:
         self.revision = max(self.revision, changes.revision)
         if self._gone:
             self._gone = {key: gone for key, gone in self._gone.items() if gone > self.revision}
+        marks.all_hosts |= any(self._promise(*at) != before for at, before in marks.promises.items())
         return Dirty(
             frozenset(marks.desired.union(self.hosts) if marks.all_hosts else marks.desired),
             frozenset(marks.networks.union(self.networks) if marks.all_networks else marks.networks),
@@ -238,7 +248,7 @@ class Snapshot:
             if path.family == keys.ADDRESSES:
                 self._pool_of(path).block(path.parts[1])
         else:
-            self._insert(path, Stored(record, entry.mod_revision, entry.create_revision, entry.lease))
+            self._insert(path, Stored(record, entry.mod_revision, entry.create_revision, entry.lease), marks)
         self._mark(path, marks)
 
     def _delete(self, key: str, marks: _Marks) -> None:
@@ -260,22 +270,25 @@ class Snapshot:
             index = self.pools[network, address.version] = PoolIndex()
         return index
 
-    def _insert(self, path: codec.Path, stored: Stored[Any]) -> None:
+    def _insert(self, path: codec.Path, stored: Stored[Any], marks: _Marks) -> None:
         family, parts = path.family, path.parts
         if family == keys.ADDRESSES:
-            self.addresses.setdefault(parts[0], {})[parts[1]] = stored
-            self._pool_of(path).add(parts[1], stored.value)
+            self._insert_address(path, stored, marks)
         elif family == keys.ATTACHMENTS:
             record: AttachmentRecord = stored.value
             self.attachments.setdefault(parts[0], {})[parts[1]] = stored
             self.on_network.setdefault(record.network, {})[parts] = None
             self.on_target.setdefault((record.host, record.target), {})[record.name] = None
+            if record.mac:
+                self.on_mac.setdefault(record.mac, {})[parts] = None
         elif family == _EPOCH:
             self.epoch = stored.value.id
         else:
             self._maps[family][parts if len(parts) > 1 else parts[0]] = stored
             if family == keys.STATUS_NETWORKS:
                 self.networks_seen.setdefault(parts[0], {})[parts[1]] = None
+            elif family == keys.STATUS_HOSTS and stored.value.disputed:
+                marks.desired.add(parts[0])
 
     def _remove(self, path: codec.Path, key: str, marks: _Marks) -> None:
         if key not in self._mods:
@@ -285,26 +298,52 @@ class Snapshot:
             if family == keys.ADDRESSES:
                 self._pool_of(path).unblock(parts[1])
         elif family == keys.ADDRESSES:
-            stored = self.addresses[parts[0]].pop(parts[1])
-            self._pool_of(path).remove(parts[1], stored.value)
-            if not self.addresses[parts[0]]:
-                del self.addresses[parts[0]]
+            self._remove_address(path, marks)
         elif family == keys.ATTACHMENTS:
             self._remove_attachment(parts[0], parts[1], marks)
         elif family == _EPOCH:
             self.epoch = ""
         else:
-            self._maps[family].pop(parts if len(parts) > 1 else parts[0], None)
+            before = self._maps[family].pop(parts if len(parts) > 1 else parts[0], None)
             if family == keys.STATUS_NETWORKS:
                 _drop(self.networks_seen, parts[0], parts[1])
-            elif family == keys.HOSTS:
+            disputed = family == keys.STATUS_HOSTS and before is not None and before.value.disputed
+            if family == keys.HOSTS or disputed:
                 marks.desired.add(parts[0])
+
+    def _promise(self, network: str, address: IPAddress) -> str | None:
+        return self.promises.get(network, {}).get(address)
+
+    def _insert_address(self, path: codec.Path, stored: Stored[AddressRecord], marks: _Marks) -> None:
+        network, address = path.parts
+        record = stored.value
+        self.addresses.setdefault(network, {})[address] = stored
+        self._pool_of(path).add(address, record)
+        if is_promised(record):
+            marks.promises.setdefault((network, address), self._promise(network, address))
+            self.promises.setdefault(network, {})[address] = record.owner
+        if record.kind in GIVEN:
+            self.given.setdefault(record.host, {})[network, address] = None
+            marks.desired.add(record.host)
+
+    def _remove_address(self, path: codec.Path, marks: _Marks) -> None:
+        network, address = path.parts
+        record = self.addresses[network][address].value
+        _drop(self.addresses, network, address)
+        self._pool_of(path).remove(address, record)
+        if is_promised(record):
+            marks.promises.setdefault((network, address), self._promise(network, address))
+            _drop(self.promises, network, address)
+        if record.kind in GIVEN:
+            _drop(self.given, record.host, (network, address))
+            marks.desired.add(record.host)
 
     def _remove_attachment(self, host: str, name: str, marks: _Marks) -> None:
         record = self.attachments[host][name].value
         _drop(self.attachments, host, name)
         _drop(self.on_network, record.network, (host, name))
         _drop(self.on_target, (host, record.target), name)
+        _drop(self.on_mac, record.mac, (host, name))
         marks.networks.add(record.network)
 
     def _mark(self, path: codec.Path, marks: _Marks) -> None:

@@ -455,10 +455,10 @@ def contents(snapshot: Snapshot) -> dict[str, Any]:
     """Every map and index, without the empty leftovers of what is gone."""
     names = (
         "revision epoch uplinks networks vlans numbers host_numbers addresses macs attachments attachment_status "
-        "network_status hosts host_status sessions broken on_network on_target networks_seen"
+        "network_status hosts host_status sessions broken on_network on_target networks_seen given promises on_mac"
     )
     pools = {
-        key: (+index.counts, +index.by_host, index.resting, index.unreadable)
+        key: (+index.counts, +index.by_host, index.resting, index.given, index.owned, index.unreadable)
         for key, index in snapshot.pools.items()
         if +index.counts or index.unreadable
     }
