@@ -23,7 +23,8 @@ from lab.process import Process
 from lab.waiting import until
 
 # Mounts are made in a namespace of their own and end with it. A fresh sysfs shows this network namespace's devices, but
-# hides the control groups, which are put back. The anchor holds the namespaces until it is killed.
+# hides the control groups, which are put back. Docker's data are on tmpfs: nothing of them outlives the namespace, and
+# dockerd's many fsyncs cost nothing. The anchor holds the namespaces until it is killed.
 BOOT = """
 set -e
 hostname {name}
@@ -32,8 +33,9 @@ mount --rbind /sys/fs/cgroup {directory}/cgroup
 mount -t sysfs -o ro sysfs /sys
 mount --rbind {directory}/cgroup /sys/fs/cgroup
 mount -t tmpfs -o mode=711 tmpfs {directory}/lib
+mkdir {directory}/lib/etc {directory}/lib/etc.work
+mount -t overlay -o lowerdir=/etc,upperdir={directory}/lib/etc,workdir={directory}/lib/etc.work etc /etc
 mount --bind {directory}/run /run
-mount --bind {directory}/etc /etc
 echo booted
 exec sleep infinity
 """
@@ -46,7 +48,6 @@ class Host:
         self.name = name
         self.namespace = f"{run_name}-{name}"
         self.directory = directory
-        self.etc = directory / "etc"
         self.plugins_dir = Path("/run/docker/plugins")
         self.dockerd_log = directory / "dockerd.log"
         self.containerd_log = directory / "containerd.log"
@@ -62,9 +63,7 @@ class Host:
         """Make the namespaces and the private directories. `Wire.host` did it."""
         for name in ("run", "lib", "home"):
             (self.directory / name).mkdir(parents=True)
-        subprocess.run(["cp", "-a", "/etc", str(self.etc)], check=True)
         self._binaries.link_into(self.directory / "bin")
-        self._write_etc()
         script = BOOT.format(name=self.name, directory=self.directory)
         argv = ["nsenter", f"--net=/run/netns/{self.namespace}", "--", "unshare", "--mount", "--uts"]
         self._anchor = subprocess.Popen(
@@ -73,6 +72,7 @@ class Host:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
         assert self._anchor.stdout is not None
         with self._anchor.stdout as said:
@@ -80,6 +80,7 @@ class Host:
             if first != "booted\n":
                 raise LabError(f"{self.name} does not boot: {first}{said.read()}")
         Process.of(self._anchor.pid).record(self.directory / "anchor.pid")
+        self._write_etc()
 
     def _write_etc(self) -> None:
         (self.etc / "docker").mkdir(exist_ok=True)
@@ -99,6 +100,11 @@ class Host:
     def outside(self, path: Path | str) -> Path:
         """The name that a file of the host (`/run/...`, `/etc/...`) has on this side."""
         return Path(f"/proc/{self.anchor_pid}/root") / str(path).lstrip("/")
+
+    @property
+    def etc(self) -> Path:
+        """Its /etc, to read and write from this side: this machine's with what was changed for the host alone."""
+        return self.outside("/etc")
 
     def argv(self, argv: Sequence[str]) -> list[str]:
         """A command line that runs `argv` in the host's namespaces. The pid is the program's own."""
@@ -133,7 +139,9 @@ class Host:
     ) -> subprocess.Popen[Any]:
         """Start a program there: subprocess.Popen with its options; standard input is empty unless given."""
         environ = self.environ() | dict(env or {})
-        return subprocess.Popen(self.argv(argv), **({"stdin": subprocess.DEVNULL} | options), env=environ)
+        # a session of its own: Ctrl-C at the terminal is for the tests, which then take this down in order
+        defaults = {"stdin": subprocess.DEVNULL, "start_new_session": True}
+        return subprocess.Popen(self.argv(argv), **(defaults | options), env=environ)
 
     def daemon(self, argv: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
         """Start a program there, its output appended to `log`."""

@@ -19,7 +19,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO
 
 from engine import sweep
 from engine.binaries import Binaries
@@ -121,11 +120,13 @@ class Wire:
     def popen(self, argv: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
         """Start a program there, its output appended to `log`. The pid is the program's own."""
         with log.open("ab") as out:
-            return self._popen(in_network(self.namespace, argv), out)
-
-    @staticmethod
-    def _popen(argv: Sequence[str], out: IO[bytes]) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+            return subprocess.Popen(
+                in_network(self.namespace, argv),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
 
     def _build(self) -> None:
         ok(["ip", "netns", "add", self.namespace])
