@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from agent.plan.docked import Docked as Docked
+from agent.plan.docked import Ground as Ground
 from agent.plan.docker import Container as Container
 from agent.plan.docker import DockerNetwork as DockerNetwork
 from agent.plan.docker import DockerNetworkSpec as DockerNetworkSpec
 from agent.plan.ledger import Entry as Entry
 from agent.plan.state import Namespace
+from trunkline.model import Desired
 
 
 class Engine(Protocol):
@@ -58,6 +61,11 @@ class Engine(Protocol):
         """Disconnect a container; no error when it is not connected."""
         ...
 
+    async def rebind(self, network_id: str, container_id: str) -> None:
+        """Set a container that does not run up with this network in the place of one of the same name that is gone,
+        with everything its user asked for there. Raises DOCKER_NETWORK_FAILED."""
+        ...
+
     async def start(self, container_id: str) -> None:
         """Start a container; no error when it runs. Raises CONTAINER_NOT_STARTED with Docker's own words."""
         ...
@@ -72,6 +80,26 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Release connections. Idempotent."""
+        ...
+
+
+class Dock(Protocol):
+    """The Docker side of the agent, as the main loop sees it; implemented by `agent.native`."""
+
+    async def desired(self, desired: Desired, removals: bool) -> None:
+        """This is in force from now on; returns when the ledger has taken what was granted. Raises nothing."""
+        ...
+
+    def ground(self, ground: Ground) -> None:
+        """What Docker's networks can stand on now."""
+        ...
+
+    def view(self) -> Docked:
+        """How things stand, for the observation."""
+        ...
+
+    def note(self, subject: str, message: str) -> None:
+        """Something happened that operators want to know of; `subject` as in "network mynet2"."""
         ...
 
 

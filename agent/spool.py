@@ -24,6 +24,7 @@ T = TypeVar("T")
 SCHEMA: Final = 1
 DESIRED: Final = "desired.json"
 DEEDS: Final = "deeds.json"
+DOCKER: Final = "docker.json"
 ACCEPTED: Final = "accept-epoch"
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
@@ -40,6 +41,25 @@ class Deeds:
     marks: dict[str, str] = field(default_factory=dict)
     epoch: str = ""
     births: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class MadeNetwork:
+    """A Docker network that this agent made or is about to make: its name, its id once it has one, and the link it
+    sits on."""
+
+    name: str
+    parent: str
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DockerDeeds:
+    """`networks`: by network of the fabric. `containers`: by container id, the Docker networks of ours that it was
+    last set up with."""
+
+    networks: dict[str, MadeNetwork] = field(default_factory=dict)
+    containers: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
@@ -90,6 +110,14 @@ class Spool:
     def keep_deeds(self, deeds: Deeds) -> None:
         """Remember `deeds`; to be called before they are done."""
         self._write(DEEDS, deeds)
+
+    def docker(self) -> DockerDeeds:
+        """What was done to Docker; raises SPOOL_CORRUPT as `desired` does."""
+        return self._read(DOCKER, DockerDeeds) or DockerDeeds()
+
+    def keep_docker(self, deeds: DockerDeeds) -> None:
+        """Remember `deeds`; networks before they are made."""
+        self._write(DOCKER, deeds)
 
     def ask_acceptance(self) -> None:
         """Tell the agent that runs, or runs next, that an operator accepts the history in force."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from agent.engine import namespaces, reading
@@ -101,7 +101,9 @@ class DockerEngine:
     ) -> None:
         """See `agent.docking.Engine.connect`."""
         asked = {f"IPv{6 if ':' in address else 4}Address": address for address in addresses}
-        settings = {"IPAMConfig": asked, "Aliases": list(aliases)}
+        await self._connect(network_id, container_id, {"IPAMConfig": asked, "Aliases": list(aliases)})
+
+    async def _connect(self, network_id: str, container_id: str, settings: Mapping[str, object]) -> None:
         data = {"Container": container_id, "EndpointConfig": settings}
         try:
             await self._client.call("POST", f"networks/{network_id}/connect", CHANGE_SECONDS, data=data)
@@ -121,6 +123,13 @@ class DockerEngine:
             raise self._refused(f"container {container_id[:12]} cannot be disconnected", refused) from None
         except TimeoutError:
             raise self._client.silent() from None
+
+    async def rebind(self, network_id: str, container_id: str) -> None:
+        """See `agent.docking.Engine.rebind`."""
+        name = self._read(lambda found: str(found["Name"]), await self._get(f"networks/{network_id}"))
+        answer = await self._get(f"containers/{container_id}/json")
+        settings = self._read(lambda found: reading.wishes(found, name), answer)
+        await self._connect(network_id, container_id, settings)
 
     async def start(self, container_id: str) -> None:
         """See `agent.docking.Engine.start`."""

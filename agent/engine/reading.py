@@ -52,6 +52,18 @@ def inspected(listed: Container, answer: Json) -> Container:
     )
 
 
+def wishes(answer: Json, network: str) -> dict[str, object]:
+    """What the user of an inspected container asked for on a network, in the form of a request to connect it."""
+    settings = ((answer.get("NetworkSettings") or {}).get("Networks") or {}).get(network) or {}
+    kept = {key: settings[key] for key in ("IPAMConfig", "Links", "DriverOpts", "GwPriority") if settings.get(key)}
+    # Docker adds the short id itself, and shows it among the aliases.
+    kept["Aliases"] = [alias for alias in settings.get("Aliases") or () if not str(answer["Id"]).startswith(str(alias))]
+    mac = (answer.get("Config") or {}).get("MacAddress")
+    if mac and (answer.get("HostConfig") or {}).get("NetworkMode") == network:
+        kept["MacAddress"] = mac
+    return kept
+
+
 def _name(listed: Json) -> str:
     # Legacy links show up as "/other/alias"; a container's own name has one slash.
     own = [str(name) for name in listed.get("Names") or () if str(name).count("/") == 1]

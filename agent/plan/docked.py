@@ -38,8 +38,9 @@ class Docked:
 @dataclass(frozen=True, slots=True)
 class Ground:
     """What the main loop last saw, as far as Docker networks stand on it. `removals`: whether anything may be taken
-    away. `plans`: the macvlan parent of each wanted network, or why there is none."""
+    away. `plans`: the macvlan parent of each wanted network, or why there is none. `docker`: the engine's version."""
 
     desired: Desired
     removals: bool
     plans: Mapping[str, NetworkPlan] = field(default_factory=dict)
+    docker: str = ""

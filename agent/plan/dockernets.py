@@ -102,6 +102,39 @@ def on(found: DockerNetwork, containers: Iterable[Container], *, live: bool = Fa
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Rebinding:
+    """A container that does not run and is set up with a Docker network that is gone; `network` has its name now."""
+
+    container: Container
+    network: DockerNetwork
+
+
+def stale(found: Sequence[DockerNetwork], containers: Iterable[Container]) -> list[Rebinding]:
+    """Containers that could never start again, since somebody removed the Docker network of ours that they are set up
+    with: Docker looks a network up by the id that the container has had since its first start (seen on 20.10 and 28)."""
+    known = {network.id for network in found}
+    by_name = {network.name: network for network in found if ours(network)}
+    return [
+        Rebinding(container, by_name[endpoint.network])
+        for container in containers
+        for endpoint in container.endpoints
+        if not container.runs
+        and endpoint.network_id
+        and endpoint.network_id not in known
+        and endpoint.network in by_name
+    ]
+
+
+def parents(found: Iterable[DockerNetwork]) -> dict[str, str]:
+    """Links that Docker networks sit on, whoever made them, and why the links stay."""
+    return {
+        network.parent: f"Docker network {network.name} sits on it; it goes when that is gone"
+        for network in found
+        if network.parent and (network.driver in ("macvlan", "ipvlan") or network.config_only)
+    }
+
+
 def plan(
     ground: Ground, found: Sequence[DockerNetwork], containers: Sequence[Container], host: str = "this host"
 ) -> DockerPlan:
@@ -140,9 +173,7 @@ class _Planner:
         if network.imported and named:
             self.standings[network.name] = Standing(READY)
         elif foreign:
-            self._stands(
-                network.name, FOREIGN, _foreign(foreign[0], network, self._host), Reason.DOCKER_NETWORK_FOREIGN
-            )
+            self._stands(network.name, FOREIGN, _foreign(foreign[0], self._host), Reason.DOCKER_NETWORK_FOREIGN)
         else:
             self._own(network, self._ground.plans.get(network.name), named)
 
@@ -240,10 +271,10 @@ def _pool(pool: DockerPool) -> str:
     return f"{cidr}{f' gateway {gateway}' if gateway else ''}{of_range}"
 
 
-def _foreign(found: DockerNetwork, network: HostNetwork, host: str) -> str:
+def _foreign(found: DockerNetwork, host: str) -> str:
     return (
-        f"{host} has a Docker network {found.name} (driver {found.driver}) that Trunkline did not make, so it stays as it "
-        f"is; remove it (docker network rm {found.name}), or take it over (trunkline import docker {network.name})"
+        f"{host} has a Docker network {found.name} (driver {found.driver}) that Trunkline did not make, so it is left "
+        f"as it is; remove it there (docker network rm {found.name}), or take it over: trunkline import docker {found.name}"
     )
 
 
