@@ -11,6 +11,8 @@ from agent.plan.state import Link as Link
 from agent.plan.state import MacvlanSpec as MacvlanSpec
 from agent.plan.state import Namespace as Namespace
 from agent.plan.state import ResolvedTarget as ResolvedTarget
+from agent.plan.state import ShimRoute as ShimRoute
+from agent.plan.state import ShimSpec as ShimSpec
 from trunkline.errors import TrunklineError
 from trunkline.model import Target
 
@@ -33,7 +35,8 @@ class Links(Protocol):
 
     async def delete_link(self, index: int, alias: str) -> None:
         """Delete a link of the host's namespace if it still carries exactly this alias; no error when gone.
-        SUBINTERFACE_IN_USE when the host is reached by it, or it is a port of something, right now."""
+        SUBINTERFACE_IN_USE when the host is reached by it, or it is a port of something, right now; an interface that
+        was made for the host itself (`naming.SHIM_MARK`) goes with its addresses and routes."""
         ...
 
     async def set_up(self, index: int) -> None:
@@ -68,6 +71,21 @@ class Links(Protocol):
     async def delete_interface(self, namespace: Namespace, index: int, alias: str) -> None:
         """Delete an interface inside a target if it still carries exactly this alias; no error when gone. With an
         empty alias, only one that still has a temporary name: an agent was killed before it could mark it."""
+        ...
+
+    async def shim_routes(self) -> list[ShimRoute]:
+        """Routes of the host's main table that bear our protocol number, on whatever link."""
+        ...
+
+    async def add_shim(self, spec: ShimSpec) -> int:
+        """Make the host's own interface on a network: like those in targets, with reverse path filtering loose and
+        ARP strict to its own addresses, and with its routes; its index. All or nothing. Raises as `add_macvlans`;
+        KERNEL_REFUSED when somebody else's route stands where one of ours must (same prefix, same metric)."""
+        ...
+
+    async def configure_shim(self, index: int, spec: ShimSpec) -> None:
+        """Bring a marked one to the spec. Addresses in `spec.strange` go, others that are not wanted stay; of routes
+        only those of our protocol on this link change."""
         ...
 
     def events(self) -> AsyncIterator[frozenset[str]]:

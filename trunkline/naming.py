@@ -67,6 +67,28 @@ def shim_link(number: int) -> str:
     return f"tlh{number}"
 
 
+SHIM_MARK: Final = f"{MARK}shim:"
+"""How the mark of every interface of the host's own begins."""
+
+
+def shim_mark(network: str) -> str:
+    """Alias of the host's own interface on a network."""
+    return f"{SHIM_MARK}{network}"
+
+
+def shim_attachment(network: str) -> str:
+    """Name of the attachment (origin HOST) that gives a host its own interface on a network."""
+    return f"host/{network}"
+
+
+def attachment_of(alias: str) -> str:
+    """Name of the attachment whose interface carries this alias; empty for any other alias."""
+    if alias.startswith(SHIM_MARK):
+        return shim_attachment(alias.removeprefix(SHIM_MARK))
+    start = attachment_mark("")
+    return alias.removeprefix(start) if alias.startswith(start) else ""
+
+
 DOCKER_DRIVER: Final = "trunkline"
 """Name of our IPAM plugin in Docker, and of its socket."""
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import assert_never
+from typing import Final, assert_never
 
 from agent.apply.undo import Undo
 from agent.plan.diff import Plan
 from agent.plan.state import Interface, MacvlanSpec, Namespace
 from agent.plan.steps import (
     AddMacvlan,
+    AddShim,
     AddVlan,
     ConfigureInterface,
+    ConfigureShim,
     DeleteInterface,
     DeleteLink,
     Job,
@@ -29,6 +31,9 @@ from trunkline import log
 from trunkline.errors import Reason, TrunklineError
 
 Failures = dict[Subject, TrunklineError]
+
+HERE: Final = Namespace("/proc/self/ns/net", "")
+"""The host's own namespace, which the agent and its probes' child are in."""
 
 
 class Applier:
@@ -79,6 +84,7 @@ class Applier:
         await asyncio.gather(*(self._alone(job, failures) for job in repairs))
         mended = [step for job in repairs if job.subject not in failures for step in job.steps]
         self._announce((step.namespace, step.spec) for step in mended if isinstance(step, ConfigureInterface))
+        self._announce((HERE, step.spec.interface) for step in mended if isinstance(step, AddShim | ConfigureShim))
 
     async def _make(self, new: Sequence[tuple[Job, AddMacvlan]], failures: Failures) -> None:
         made = await self._links.add_macvlans([(step.namespace, step.spec) for _, step in new])
@@ -112,6 +118,19 @@ class Applier:
                 await self._links.delete_link(index, alias)
             case SetMtu(index, _, mtu):
                 await self._links.set_mtu(index, mtu)
+            case AddShim(shim):
+                return await self._links.add_shim(shim)
+            case ConfigureShim(index, shim):
+                await self._links.configure_shim(index, shim)
+            case AddMacvlan() | ConfigureInterface() | DeleteInterface():
+                return await self._inside(step)
+            case _:
+                assert_never(step)
+        return 0
+
+    async def _inside(self, step: AddMacvlan | ConfigureInterface | DeleteInterface) -> int:
+        """Do one step in a target."""
+        match step:
             case AddMacvlan(namespace, spec):
                 made = (await self._links.add_macvlans([(namespace, spec)]))[0]
                 if isinstance(made, TrunklineError):
@@ -174,6 +193,8 @@ _VERBS = {
     AddMacvlan: "interface made",
     ConfigureInterface: "interface repaired",
     DeleteInterface: "interface removed",
+    AddShim: "the host's own interface made",
+    ConfigureShim: "the host's own interface repaired",
 }
 
 
@@ -198,6 +219,10 @@ def _details(step: Step) -> dict[str, str]:
             return {"interface": spec.name, "namespace": namespace.path, "because": "; ".join(differences)}
         case DeleteInterface(namespace, _, name):
             return {"interface": name, "namespace": namespace.path}
+        case AddShim(shim):
+            return {"interface": shim.interface.name, "addresses": " ".join(shim.interface.addresses)}
+        case ConfigureShim(_, shim, differences):
+            return {"interface": shim.interface.name, "because": "; ".join(differences)}
         case RaiseLink(_, name) | LowerLink(_, name) | AddVlan(_, name) | DeleteLink(_, name):
             return {"link": name}
         case _:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.plan.state import Link, MacvlanSpec
-from agent.plan.steps import AddMacvlan, Job
+from agent.plan.steps import AddMacvlan, AddShim, Job
 from agent.ports import ConflictProbe, Prober
 from trunkline import log
 from trunkline.backoff import Backoff
@@ -91,7 +91,7 @@ class Quarantine:
         allowed: list[Job] = []
         probes: dict[str, list[ConflictProbe]] = {}
         for job in jobs:
-            spec = next((step.spec for step in job.steps if isinstance(step, AddMacvlan)), None)
+            spec = _to_come(job)
             suspect = self._suspects.get(job.subject.name)
             if spec is None or suspect is None or not spec.addresses:
                 allowed.append(job)
@@ -174,6 +174,16 @@ class Quarantine:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _to_come(job: Job) -> MacvlanSpec | None:
+    """The interface that a job makes."""
+    for step in job.steps:
+        if isinstance(step, AddMacvlan):
+            return step.spec
+        if isinstance(step, AddShim):
+            return step.spec.interface
+    return None
 
 
 def _probes(spec: MacvlanSpec) -> list[ConflictProbe]:

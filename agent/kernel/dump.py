@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from agent.kernel import uapi
 from agent.kernel.codec import attributes, number, text
-from agent.plan.state import Interface, Link
+from agent.plan.state import ROUTE_PROTOCOL, Interface, Link, ShimRoute
 
 _LINK: Final = Struct("=BxHiII")
 _ADDRESS: Final = Struct("=BBBBi")
@@ -154,6 +154,24 @@ def defaults(body: bytes) -> list[Default]:
         Default(index, str(ipaddress.ip_address(packed)) if packed else "", metric, version, protocol)
         for index, packed in hops
     ]
+
+
+def our_route(body: bytes) -> ShimRoute | None:
+    """A route of ours in the main table out of RTM_NEWROUTE; None for any other."""
+    family, length, _, _, table, protocol, _, _, flags = _ROUTE.unpack_from(body)
+    if protocol != ROUTE_PROTOCOL or flags & uapi.RTM_F_CLONED or family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    attrs = attributes(body, _ROUTE.size)
+    if (number(attrs.get(uapi.RTA_TABLE)) or table) != uapi.RT_TABLE_MAIN:
+        return None
+    packed = attrs.get(uapi.RTA_DST) or bytes(4 if family == socket.AF_INET else 16)
+    source = attrs.get(uapi.RTA_PREFSRC, b"")
+    return ShimRoute(
+        index=number(attrs.get(uapi.RTA_OIF)),
+        destination=f"{socket.inet_ntop(family, packed)}/{length}",
+        source=socket.inet_ntop(family, source) if source else "",
+        metric=number(attrs.get(uapi.RTA_PRIORITY)),
+    )
 
 
 def _next_hops(data: bytes) -> list[tuple[int, bytes]]:

@@ -44,11 +44,12 @@ class Step(enum.Enum):
     MAC = "set the MAC"
     MTU = "set the MTU"
     PROMISCUOUS = "set promiscuous mode"
-    SYSCTL = "set router advertisement handling"
+    SYSCTL = "set router advertisement, ARP or filter handling"
     ADDRESS = "set the address"
     UP = "set the link up"
     DOWN = "set the link down"
     ROUTE = "set the default route"
+    LEAD = "set or remove the route from"
     DELETE = "delete the link"
 
 

@@ -48,6 +48,7 @@ def add_vlan(home: Home, parent: int, name: str, vid: int, mtu: int, alias: str)
         home.changes.link("set", index=made.index, ifalias=alias)
         with home.entrance.entered():
             sysctl.ignore_routers(name)
+            sysctl.answer_for_itself(name)
         step = Step.UP
         home.changes.link("set", index=made.index, state="up")
     except Failure as failure:
@@ -129,7 +130,8 @@ def delete_link(home: Home, index: int, alias: str) -> None:
     """See `Links.delete_link`."""
 
     def delete() -> None:
-        _check_unused(home.channel, index)
+        if not alias.startswith(naming.SHIM_MARK):  # its addresses are ours
+            _check_unused(home.channel, index)
         home.changes.link("del", index=index)
 
     delete_if_marked(home.channel, index, alias, "of the host", delete)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
-from agent.kernel import events, hearing, host, messages, namespaces, reading, uapi
+from agent.kernel import events, hearing, host, messages, namespaces, reading, shims, uapi
 from agent.kernel.channel import Channel
 from agent.kernel.errors import Failure, Step, refused
 from agent.kernel.hearing import Hearing
@@ -16,7 +16,7 @@ from agent.kernel.host import Home
 from agent.kernel.macvlans import Batch
 from agent.kernel.namespaces import Entrance
 from agent.kernel.repair import Repair
-from agent.plan.state import Interface, Link, MacvlanSpec, Namespace
+from agent.plan.state import Interface, Link, MacvlanSpec, Namespace, ShimRoute, ShimSpec
 from trunkline.errors import Reason, TrunklineError
 
 T = TypeVar("T")
@@ -138,6 +138,18 @@ class KernelLinks:
                 return Repair(home, entrance.descriptor, target, inside, index, spec).run()
 
         return await self._on_host(work)
+
+    async def shim_routes(self) -> list[ShimRoute]:
+        """See `Links.shim_routes`."""
+        return await self._on_host(lambda home, _: reading.our_routes(home))
+
+    async def add_shim(self, spec: ShimSpec) -> int:
+        """See `Links.add_shim`."""
+        return await self._on_host(lambda home, entrance: shims.add(home, entrance, spec))
+
+    async def configure_shim(self, index: int, spec: ShimSpec) -> None:
+        """See `Links.configure_shim`."""
+        await self._on_host(lambda home, entrance: shims.configure(home, entrance, index, spec))
 
     async def delete_interface(self, namespace: Namespace, index: int, alias: str) -> None:
         """See `Links.delete_interface`. A namespace that is gone took its interfaces along."""

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from agent.kernel import uapi
 from agent.kernel.codec import attribute, nested, string, u32
+from agent.plan.state import ROUTE_PROTOCOL, ShimRoute
 
 _LINK: Final = Struct("=BxHiII")
 _ADDRESS: Final = Struct("=BBBBi")
@@ -134,6 +135,42 @@ def put_default(index: int, gateway: str, metric: int, *, replace: bool, protoco
 def remove_default(index: int, gateway: str, metric: int) -> Request:
     """Take a default route away. Protocol 0 matches any (fib_table_delete, ip6_route_del)."""
     return Request(uapi.RTM_DELROUTE, 0, _default(index, gateway, metric, 0))
+
+
+def _to_link(route: ShimRoute) -> bytes:
+    network = ipaddress.ip_network(route.destination)
+    family = socket.AF_INET if network.version == 4 else socket.AF_INET6
+    # IPv4 refuses a route without gateway that claims more than the link (fib_check_nh); IPv6 does not look.
+    scope = uapi.RT_SCOPE_LINK if network.version == 4 else uapi.RT_SCOPE_UNIVERSE
+    table, kind = uapi.RT_TABLE_MAIN, uapi.RTN_UNICAST
+    head = _ROUTE.pack(family, network.prefixlen, 0, 0, table, ROUTE_PROTOCOL, scope, kind, 0)
+    source = ipaddress.ip_address(route.source).packed if route.source else b""
+    return b"".join(
+        [
+            head,
+            attribute(uapi.RTA_DST, network.network_address.packed),
+            u32(uapi.RTA_OIF, route.index),
+            u32(uapi.RTA_PRIORITY, route.metric),
+            attribute(uapi.RTA_PREFSRC, source) if source else b"",
+        ]
+    )
+
+
+def add_route(route: ShimRoute) -> Request:
+    """A route of ours. EEXIST when any of the same prefix and metric is there, whoever made it."""
+    return Request(uapi.RTM_NEWROUTE, _NEW, _to_link(route))
+
+
+def remove_route(route: ShimRoute) -> Request:
+    """Take exactly that route of ours away: the kernel compares link, metric, source and protocol."""
+    return Request(uapi.RTM_DELROUTE, 0, _to_link(route))
+
+
+def our_routes(version: int) -> Request:
+    """A dump of the routes of one IP version that bear our protocol number: the kernel leaves out the others, of
+    which a router may have a million (strict checking, Linux 4.20)."""
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    return Request(uapi.RTM_GETROUTE, uapi.NLM_F_DUMP, _ROUTE.pack(family, 0, 0, 0, 0, ROUTE_PROTOCOL, 0, 0, 0))
 
 
 def all_routes() -> Request:

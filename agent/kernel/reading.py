@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 
 from agent.kernel import dump, messages
 from agent.kernel.channel import Channel
 from agent.kernel.errors import Failure
-from agent.plan.state import Interface, Link
+from agent.plan.state import Interface, Link, ShimRoute
 
 
 def nsid(channel: Channel, descriptor: int) -> int:
@@ -49,6 +50,21 @@ def indexes(channel: Channel) -> dict[str, int]:
 def routes(channel: Channel) -> list[dump.Default]:
     """All default routes of a namespace. Raises Failure."""
     return [found for body in channel.dump(messages.all_routes()) for found in dump.defaults(body)]
+
+
+def our_routes(channel: Channel) -> list[ShimRoute]:
+    """Routes of ours in the main table of a namespace. Raises Failure."""
+    found: list[ShimRoute] = []
+    for version in (4, 6):
+        try:
+            bodies = channel.dump(messages.our_routes(version))
+        except Failure as failure:
+            # No table yet, or no such IP version at all.
+            if failure.code not in (errno.ENOENT, errno.EOPNOTSUPP, errno.EAFNOSUPPORT):
+                raise
+            continue
+        found += [route for body in bodies if (route := dump.our_route(body))]
+    return found
 
 
 def interfaces(channel: Channel, host: int) -> list[Interface]:

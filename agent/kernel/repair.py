@@ -99,9 +99,7 @@ class Repair:
         return refused(failure, Step.MTU, self._what)
 
     def _set_addresses(self, seen: Interface) -> None:
-        wanted = {str(ip_interface(address)) for address in self._spec.addresses}
-        present = {str(ip_interface(address)) for address in seen.addresses}
-        for address in sorted(present - wanted):
+        for address in sorted(self._unwanted(seen)):
             failure = self._target.transact([messages.remove_address(self._index, address)])[0]
             # IPv4's other addresses of a prefix go with its first one (promote_secondaries off): gone is gone.
             if failure is not None and failure.code != errno.EADDRNOTAVAIL:
@@ -112,6 +110,10 @@ class Repair:
                 failure = self._target.transact([messages.add_address(self._index, address)])[0]
                 if failure is not None:
                     raise addresses.why_refused(self._target, self._index, address, self._what, failure)
+
+    def _unwanted(self, seen: Interface) -> set[str]:
+        wanted = {str(ip_interface(address)) for address in self._spec.addresses}
+        return {str(ip_interface(address)) for address in seen.addresses} - wanted
 
     def _set_routes(self, seen: Interface) -> None:
         try:

@@ -13,12 +13,12 @@ from agent.loop.intake import Intake
 from agent.loop.memory import Memory
 from agent.loop.observer import Look, Observer
 from agent.loop.retries import Retries
-from agent.plan import attachments, diff, match, verify
+from agent.plan import attachments, diff, shims, verify
 from agent.plan.diff import Plan
 from agent.plan.state import HostConfig, Observed, UplinkConfig
 from agent.plan.steps import AddMacvlan, ConfigureInterface, DeleteInterface, Job, Subject
 from agent.ports import Links, Prober, Targets
-from trunkline import log
+from trunkline import log, naming
 from trunkline.clock import Clock, SystemClock
 from trunkline.errors import Reason, TrunklineError
 from trunkline.model import Desired, Observation, Problem
@@ -79,6 +79,9 @@ class Loop:
         self._quarantine = Quarantine(world.prober, world.clock, world.draw, self.wake)
         self._trouble: TrunklineError | None = None
         self._log = log.get("loop")
+        self.local: Callable[[], shims.Local] = dict
+        """Addresses that containers of this host have by Docker's hand; asked for at each look. Call `wake` when they
+        changed, where the host is to reach them at once."""
         self.intake = Intake(host, memory.deeds.epoch)
         if memory.spooled is not None:
             self.intake.restore(memory.spooled)
@@ -225,8 +228,8 @@ class Loop:
         return current, removals
 
     def _plan(self, desired: Desired, observed: Observed, removals: bool) -> Plan:
-        plan = diff.plan(desired, observed, self.config, removals=removals, fresh=self._fresh)
-        there = attachments.present(observed)
+        plan = diff.plan(desired, observed, self.config, removals=removals, fresh=self._fresh, local=self.local())
+        there = attachments.present(observed).keys() | shims.present(observed).keys()
         self._quarantine.keep_only({wanted.name for wanted in desired.attachments}, there)
         return plan
 
@@ -274,9 +277,7 @@ class Loop:
 
     def _own_problems(self) -> list[Problem]:
         """What came up unprobed, or could not be announced; and namespaces that cannot be listed."""
-        failed = {
-            mark.removeprefix(match.ATTACHMENT_MARK): error for mark, error in self._applier.unannounced().items()
-        }
+        failed = {naming.attachment_of(mark): error for mark, error in self._applier.unannounced().items()}
         failed |= self._quarantine.doubtful()
         found = [Problem("attachment", name, error.reason.name, error.text) for name, error in sorted(failed.items())]
         if unlisted := self._observer.unlisted:

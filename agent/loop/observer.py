@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 
-from agent.plan import attachments, match
+from agent.plan import attachments, match, shims
 from agent.plan.state import Link, Namespace, Observed, ResolvedTarget, View
 from agent.ports import Links, Targets
 from trunkline import log
@@ -48,6 +49,12 @@ class Observer:
     async def observe(self, desired: Desired, look: Look, touched: Collection[str] = ()) -> Observed:
         """The host as it is. It goes further than `look` when that is the only way to know. `touched` are identities
         of namespaces in which something was done since. Raises when the host's own links cannot be read."""
+        observed = await self._observe(shims.without(desired), look, touched)
+        if shims.hosts_own(desired) or any(map(shims.is_shim, observed.links)):
+            observed = replace(observed, routes=tuple(await self._links.shim_routes()))
+        return observed
+
+    async def _observe(self, desired: Desired, look: Look, touched: Collection[str] = ()) -> Observed:
         wanted = list(dict.fromkeys(attachment.target for attachment in desired.attachments))
         sweep = look is Look.SWEEP or not self._swept
         links, resolved, everywhere = await asyncio.gather(
@@ -64,7 +71,7 @@ class Observer:
         known = {} if sweep or look is not Look.CHANGES else self._unchanged(desired, links, targets, touched)
         views, unread = await self._read([place for identity, place in places.items() if identity not in known])
         if not sweep and self._lost(unread):
-            return await self.observe(desired, Look.SWEEP)
+            return await self._observe(desired, Look.SWEEP)
         views |= {identity: view for identity, view in known.items() if identity in places}
         self._swept = self._swept or everywhere is not None
         observed = self._made(links, targets, views, unread, everywhere is not None, sweep)

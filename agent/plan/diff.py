@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
-from agent.plan import attachments, networks, uplinks, users
+from agent.plan import attachments, networks, shims, uplinks, users
 from agent.plan.networks import NetworkPlan, Parent
+from agent.plan.shims import Local, ShimPlans
 from agent.plan.state import HostConfig, Observed
 from agent.plan.steps import DeleteLink, Job, Subject
 from agent.plan.uplinks import Blocked, refused
@@ -35,6 +37,7 @@ class Plan:
     kept: Mapping[int, Blocked] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     sweep_first: bool = False
+    shims: ShimPlans = field(default_factory=ShimPlans)
 
     def jobs(self) -> Iterator[Job]:
         """All jobs in order."""
@@ -50,30 +53,40 @@ class Plan:
 
 
 def plan(
-    desired: Desired, observed: Observed, config: HostConfig, *, removals: bool = True, fresh: bool = False
+    desired: Desired,
+    observed: Observed,
+    config: HostConfig,
+    *,
+    removals: bool = True,
+    fresh: bool = False,
+    local: Local = MappingProxyType({}),
 ) -> Plan:
     """Jobs that bring the host nearer to `desired`; empty when it is there.
 
     Without `removals` nothing is taken away. `fresh`: this agent has just started, so that probe interfaces which
-    are found are those of an earlier life.
+    are found are those of an earlier life. `local`: addresses that containers here have by Docker's hand.
     """
     network_plans = networks.plan(desired.networks, config, observed)
     host = uplinks.jobs(config, observed.links, {network.uplink for network in desired.networks})
     host += [network.job for network in network_plans.values() if network.job]
     if fresh:
         host = [*_stale_probes(observed), *host]
-    for_targets = attachments.plan(desired, observed, network_plans, removals)
+    for_targets = attachments.plan(shims.without(desired), observed, network_plans, removals)
+    for_host = shims.plan(desired, observed, network_plans, removals, local)
+    # A host's own interface goes whatever happens to those of containers, and before the sub-interface under it.
+    host += for_host.deletions
     unneeded, kept, unsure = _unneeded(desired, observed, config, removals)
     return Plan(
         tuple(host),
         tuple(for_targets.deletions),
-        tuple(for_targets.changes),
+        (*for_targets.changes, *for_host.changes),
         tuple(unneeded),
         network_plans,
         for_targets.blocked,
         kept,
         tuple(_problem(observed, index, why) for index, why in kept.items()),
         unsure or any(network.sweep_first for network in network_plans.values()),
+        for_host,
     )
 
 

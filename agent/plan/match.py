@@ -44,7 +44,8 @@ def _prefix(cidr: str) -> IPNetwork:
 
 
 @lru_cache(maxsize=65536)
-def _inside(address: str, cidrs: tuple[str, ...]) -> bool:
+def inside(address: str, cidrs: tuple[str, ...]) -> bool:
+    """Whether an address, with or without prefix length, lies in one of the prefixes."""
     ip = ipaddress.ip_interface(address).ip
     return any(ip in _prefix(cidr) for cidr in cidrs)
 
@@ -94,7 +95,7 @@ def _strange(addresses: Iterable[str], wanted: HostAttachment, network: HostNetw
     return sorted(
         address
         for address in addresses
-        if not (wanted.accept_ra and ":" in address) and _inside(address, cidrs) and not address.startswith("fe80:")
+        if not (wanted.accept_ra and ":" in address) and inside(address, cidrs) and not address.startswith("fe80:")
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from trunkline.errors import TrunklineError
 from trunkline.model import Target
@@ -85,6 +86,33 @@ class MacvlanSpec:
     accept_ra: bool = False
 
 
+ROUTE_PROTOCOL: Final = 149
+"""rtm_protocol of every route we give the host itself; only routes that bear it are ever changed or removed. Unassigned
+in linux/rtnetlink.h and in iproute2's rt_protos; from 4 on the kernel leaves the meaning to user space."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShimRoute:
+    """A route of ours in the host's main table, straight to the link, with the source address that the host takes
+    when a program names none ("" when there is none). `destination` is a prefix, "20.0.0.17/32"."""
+
+    index: int
+    destination: str
+    source: str
+    metric: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShimSpec:
+    """The host's own interface on a network. `interface` has host addresses ("20.0.0.5/32") and no gateways. `routes`
+    are (destination, source), all of one `metric`. `strange` are addresses that do not belong on it."""
+
+    interface: MacvlanSpec
+    routes: tuple[tuple[str, str], ...] = ()
+    metric: int = 0
+    strange: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class UplinkConfig:
     """A label of the agent's config: the device behind it, and whether it is to be promiscuous."""
@@ -117,7 +145,8 @@ class Observed:
     """The host at one moment. `views` and `unread` are keyed by namespace identity; every namespace that was
     read is in `views`, every one that should have been and could not is in `unread`. `swept`: all namespaces of
     the host were listed for this observation, not only those where something of ours is known to be.
-    `complete`: every namespace that could hold an interface of ours was read, so absence proves something."""
+    `complete`: every namespace that could hold an interface of ours was read, so absence proves something.
+    `routes` are those of ours in the host's own table, read where the host has or wants an interface of its own."""
 
     links: tuple[Link, ...] = ()
     targets: Mapping[Target, ResolvedTarget | TrunklineError] = field(default_factory=dict)
@@ -126,6 +155,7 @@ class Observed:
     swept: bool = False
     complete: bool = False
     docker: str = ""
+    routes: tuple[ShimRoute, ...] = ()
 
     def link(self, index: int) -> Link | None:
         """The host's link of that index."""

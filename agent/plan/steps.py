@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from agent.plan.state import MacvlanSpec, Namespace
+from agent.plan.state import MacvlanSpec, Namespace, ShimSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,22 @@ class DeleteInterface:
     alias: str
 
 
+@dataclass(frozen=True, slots=True)
+class AddShim:
+    """Make the host's own interface on a network, with its routes."""
+
+    spec: ShimSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigureShim:
+    """Bring the host's own interface on a network, and its routes, back to what they should be."""
+
+    index: int
+    spec: ShimSpec
+    differences: tuple[str, ...]
+
+
 Step = (
     RaiseLink
     | LowerLink
@@ -105,6 +121,8 @@ Step = (
     | AddMacvlan
     | ConfigureInterface
     | DeleteInterface
+    | AddShim
+    | ConfigureShim
 )
 
 
@@ -124,7 +142,9 @@ def inverse(step: Step, made: int = 0) -> Step | None:
             return SetMtu(index, name, mtu=was, was=mtu)
         case AddMacvlan(namespace, spec):
             return DeleteInterface(namespace, made, spec.name, spec.alias)
-        case DeleteLink() | ConfigureInterface() | DeleteInterface():
+        case AddShim(spec):
+            return DeleteLink(made, spec.interface.name, spec.interface.alias)
+        case DeleteLink() | ConfigureInterface() | DeleteInterface() | ConfigureShim():
             return None
         case _:
             assert_never(step)

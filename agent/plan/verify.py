@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agent.plan import attachments, match, networks, uplinks
+from agent.plan import attachments, match, networks, shims, uplinks
 from agent.plan.diff import Plan
 from agent.plan.networks import Parent
 from agent.plan.state import HostConfig, Interface, Observed, ResolvedTarget, View
@@ -43,6 +43,7 @@ def observation(
     failed and were not done since; `former` maps marks of sub-interfaces to the networks they were made for."""
     present = attachments.present(observed)
     by_name = {network.name: network for network in desired.networks}
+    in_targets = shims.without(desired)
     return Observation(
         epoch=desired.epoch,
         revision=desired.revision,
@@ -51,8 +52,9 @@ def observation(
             *_former_networks(desired, observed, plan, former or {}, failures),
         ),
         attachments=(
-            *(_attachment(wanted, by_name, observed, plan, failures, present) for wanted in desired.attachments),
-            *_unwanted(desired, present, plan, failures),
+            *(_attachment(wanted, by_name, observed, plan, failures, present) for wanted in in_targets.attachments),
+            *_unwanted(in_targets, present, plan, failures),
+            *shims.observations(desired, observed, plan.shims, failures),
         ),
         uplinks=uplinks.facts(config, observed.links),
         complete=observed.complete,

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_interface
 
-from agent.plan.state import Interface, Link, MacvlanSpec, Namespace
+from agent.plan.state import Interface, Link, MacvlanSpec, Namespace, ShimRoute, ShimSpec
 from trunkline import naming
 from trunkline.errors import Reason, TrunklineError
 
@@ -48,11 +48,19 @@ class FakeNamespace:
     namespace: Namespace
     interfaces: dict[int, FakeInterface] = field(default_factory=dict)
     routes: list[Route] = field(default_factory=list)
+    marked_routes: list[ShimRoute] = field(default_factory=list)
+    foreign_routes: list[ShimRoute] = field(default_factory=list)
     next_index: int = 1
 
     def named(self, name: str) -> FakeInterface | None:
         """The interface of that name."""
         return next((one for one in self.interfaces.values() if one.link.name == name), None)
+
+    def lose_routes(self, index: int) -> None:
+        """Routes go with their link, and when it goes down."""
+        self.routes = [route for route in self.routes if route.index != index]
+        self.marked_routes = [route for route in self.marked_routes if route.index != index]
+        self.foreign_routes = [route for route in self.foreign_routes if route.index != index]
 
 
 class FakeKernel:
@@ -105,14 +113,14 @@ class FakeKernel:
             raise TrunklineError(Reason.IFNAME_TAKEN, f"{name} exists")
         here.link = replace(here.link, **values)  # type: ignore[arg-type]
         if not here.link.up:
-            space.routes = [route for route in space.routes if route.index != index]
+            space.lose_routes(index)
         self.wake()
 
     def remove_link(self, where: Namespace, index: int) -> None:
         """Everything that sits on it goes too, wherever it is."""
         space = self.space(where)
         space.interfaces.pop(index, None)
-        space.routes = [route for route in space.routes if route.index != index]
+        space.lose_routes(index)
         on_host = space is self.spaces[self.host.path]
         for other in list(self.spaces.values()):
             for one in list(other.interfaces.values()):
@@ -206,7 +214,9 @@ class FakeLinks:
     async def delete_link(self, index: int, alias: str) -> None:
         self._enter("delete_link")
         found = self.kernel.space(self.kernel.host).interfaces.get(index)
-        if found is not None and found.link.alias == alias and (_on_host(found).host_addresses or found.link.master):
+        of_ours = alias.startswith(naming.SHIM_MARK)
+        used = found is not None and bool(_on_host(found).host_addresses or found.link.master)
+        if found is not None and found.link.alias == alias and used and not of_ours:
             raise TrunklineError(Reason.SUBINTERFACE_IN_USE, f"{found.link.name} is used by the host")
         self._delete(self.kernel.space(self.kernel.host), index, alias)
 
@@ -253,6 +263,10 @@ class FakeLinks:
         space = self.kernel.space(namespace)
         if space.namespace.identity == self.kernel.host.identity:
             raise TrunklineError(Reason.NETNS_IS_HOST, f"{namespace.path} is the host's own")
+        return self._make(space, spec)
+
+    def _make(self, space: FakeNamespace, spec: MacvlanSpec) -> Interface:
+        namespace = space.namespace
         one = self._create(space, spec)
         routes = list(space.routes)
         try:
@@ -271,6 +285,41 @@ class FakeLinks:
             space.routes = routes
             raise
         return self._interface(space, one)
+
+    async def shim_routes(self) -> list[ShimRoute]:
+        self._enter("shim_routes")
+        return list(self.kernel.space(self.kernel.host).marked_routes)
+
+    async def add_shim(self, spec: ShimSpec) -> int:
+        self._enter("add_shim")
+        made = self._make(self.kernel.space(self.kernel.host), spec.interface)
+        try:
+            self._step("route")
+            self._lead(made.link.index, spec)
+        except TrunklineError:
+            self.kernel.remove_link(self.kernel.host, made.link.index)
+            raise
+        return made.link.index
+
+    async def configure_shim(self, index: int, spec: ShimSpec) -> None:
+        self._enter("configure_shim")
+        space = self.kernel.space(self.kernel.host)
+        one = space.interfaces.get(index)
+        wanted = set(spec.interface.addresses) | set(spec.strange)
+        foreign = [address for address in one.addresses if address not in wanted] if one else []
+        self._configure(self.kernel.host, index, spec.interface)
+        space.interfaces[index].addresses += foreign
+        self._lead(index, spec)
+
+    def _lead(self, index: int, spec: ShimSpec) -> None:
+        space = self.kernel.space(self.kernel.host)
+        wanted = [ShimRoute(index, destination, source, spec.metric) for destination, source in spec.routes]
+        others = [route for route in space.marked_routes if route.index != index]
+        for route in wanted:
+            place = (route.destination, route.metric)
+            if any((r.destination, r.metric) == place for r in (*others, *space.foreign_routes)):
+                raise TrunklineError(Reason.KERNEL_REFUSED, f"there is another route to {route.destination}")
+        space.marked_routes = [*others, *wanted]
 
     def _create(self, space: FakeNamespace, spec: MacvlanSpec) -> FakeInterface:
         parent = self._on_host(spec.parent_index).link
@@ -323,6 +372,9 @@ class FakeLinks:
 
     async def configure(self, namespace: Namespace, index: int, spec: MacvlanSpec) -> Interface:
         self._enter("configure")
+        return self._configure(namespace, index, spec)
+
+    def _configure(self, namespace: Namespace, index: int, spec: MacvlanSpec) -> Interface:
         space = self.kernel.space(namespace)
         one = space.interfaces.get(index)
         if one is None:
