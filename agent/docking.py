@@ -12,6 +12,8 @@ from agent.plan.docked import Ground as Ground
 from agent.plan.docker import Container as Container
 from agent.plan.docker import DockerNetwork as DockerNetwork
 from agent.plan.docker import DockerNetworkSpec as DockerNetworkSpec
+from agent.plan.handmade import HandMade as HandMade
+from agent.plan.handmade import Member as Member
 from agent.plan.ledger import Entry as Entry
 from agent.plan.state import Namespace
 from trunkline.model import Desired
@@ -184,4 +186,29 @@ class Pools(Protocol):
 
     async def release(self, network: str, cidr: str, address: str) -> None:
         """Docker gave an address back. Never raises."""
+        ...
+
+
+class Handmade(Protocol):
+    """Docker networks that somebody made by hand, with all that makes them, and connects their containers, again.
+    Every call raises DOCKER_UNAVAILABLE when Docker does not answer in time or as it should. Adapter: `engine`."""
+
+    async def named(self, name: str) -> list[HandMade]:
+        """All Docker networks of exactly this name, whoever made them."""
+        ...
+
+    async def members(self, found: HandMade) -> list[Member]:
+        """Containers that are set up with a network, running or not; their `settings` are left out."""
+        ...
+
+    async def detailed(self, member: Member, network: str) -> Member | None:
+        """The same container with its `settings`; None when it is gone."""
+        ...
+
+    async def create(self, recipe: str) -> str:
+        """Make a hand-made network again; its id. Raises DOCKER_NETWORK_FAILED with Docker's own words."""
+        ...
+
+    async def connect(self, network_id: str, member: Member, addresses: Sequence[str]) -> bool:
+        """Connect a container as it was, with these addresses; False when it is gone. Raises DOCKER_NETWORK_FAILED."""
         ...
