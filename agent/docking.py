@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from agent.plan.choice import GrantRequest as GrantRequest
 from agent.plan.docked import Docked as Docked
 from agent.plan.docked import Ground as Ground
 from agent.plan.docker import Container as Container
@@ -103,19 +104,6 @@ class Dock(Protocol):
     def note(self, subject: str, message: str) -> None:
         """Something happened that operators want to know of; `subject` as in "network mynet2"."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class GrantRequest:
-    """One more address for this host: a certain one, or any of IP version `version`. `owner` "" when nobody could
-    tell; `shared`: cluster-wide; `spare`: we could serve from what we keep, so do not ask other hosts to let go."""
-
-    network: str
-    version: int
-    address: str = ""
-    owner: str = ""
-    shared: bool = False
-    spare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
