@@ -19,7 +19,7 @@ endef
 
 .PHONY: help
 help: ## this list
-	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 30
 
 .PHONY: setup setup-venv setup-lab
 setup: setup-lab ## put everything in place that the other targets need

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from lab.errors import LabError
 from lab.places import Places
 
 SHIM = "containerd-shim-runc-v2"
+LIBRARIES = "lib/x86_64-linux-gnu"
 
 
 @dataclass(frozen=True)
@@ -43,19 +45,33 @@ class Binaries:
             SHIM: _beside(SHIM, [containerd.parent, *trees]),
         }
         found |= {name: _beside(name, trees) for name in ("runc", "docker-init", "docker-proxy")}
+        if shutil.which("iptables") is None:
+            found |= dict.fromkeys(("iptables", "ip6tables"), rootfs / "sbin/xtables-nft-multi")
         return cls(found, places.work / "bin/docker-compose", dict(_libraries(found, places.rootfs)))
 
+    @property
+    def extensions(self) -> Path | None:
+        """Where iptables finds its extensions, when it is the lab's root's.
+
+        dockerd leads each container's queries to its resolver by iptables, whatever the setting `iptables` says.
+        """
+        program = self.programs.get("iptables")
+        return None if program is None else program.parent.parent / LIBRARIES / "xtables"
+
     def link_into(self, directory: Path) -> None:
-        """A directory to put on PATH, with nothing in it but these; its `lib` has the libraries this machine lacks."""
+        """A directory to put on PATH, with nothing in it but these."""
         directory.mkdir(parents=True)
         for name, path in self.programs.items():
             (directory / name).symlink_to(path)
         if self.compose.exists():
             (directory / "docker-compose").symlink_to(self.compose)
-        if self.libraries:
-            (directory / "lib").mkdir()
-            for name, path in self.libraries.items():
-                (directory / "lib" / name).symlink_to(path)
+
+    def link_libraries_into(self, directory: Path) -> bool:
+        """The libraries that this machine lacks; False when it lacks none."""
+        directory.mkdir(parents=True)
+        for name, path in self.libraries.items():
+            (directory / name).symlink_to(path)
+        return bool(self.libraries)
 
     def version(self) -> tuple[int, ...]:
         """dockerd's, such as (20, 10, 24)."""
@@ -91,12 +107,10 @@ def _libraries(programs: dict[str, Path], rootfs: Path) -> Iterator[tuple[str, P
 
     Never the C library: it must match the loader, and programs of Debian 12 run on any later one.
     """
-    for path in programs.values():
+    for path in set(programs.values()):
         said = subprocess.run(["ldd", path], capture_output=True, text=True).stdout
         for name in re.findall(r"^\s*(\S+) => not found", said, re.MULTILINE):
-            for tree in ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"):
-                if (rootfs / tree / name).exists():
-                    yield name, rootfs / tree / name
-                    break
-            else:
+            library = rootfs / "usr" / LIBRARIES / name
+            if not library.exists():
                 raise LabError(f"{path} needs {name}, which neither this machine nor {rootfs} has")
+            yield name, library

@@ -39,6 +39,10 @@ mount --bind {directory}/run /run
 echo booted
 exec sleep infinity
 """
+# Not LD_LIBRARY_PATH: runc starts itself again with an empty environment.
+LACKING = """
+mount -t overlay -o lowerdir={directory}/libraries:/usr/lib/x86_64-linux-gnu libraries /usr/lib/x86_64-linux-gnu
+"""
 
 
 class Host:
@@ -65,6 +69,8 @@ class Host:
             (self.directory / name).mkdir(parents=True)
         self._binaries.link_into(self.directory / "bin")
         script = BOOT.format(name=self.name, directory=self.directory)
+        if self._binaries.link_libraries_into(self.directory / "libraries"):
+            script = LACKING.format(directory=self.directory) + script
         argv = ["nsenter", f"--net=/run/netns/{self.namespace}", "--", "unshare", "--mount", "--uts"]
         self._anchor = subprocess.Popen(
             [*argv, "--propagation", "private", "--", "sh", "-c", script],
@@ -119,8 +125,8 @@ class Host:
             "LC_ALL": "C.UTF-8",
             "DOCKER_HOST": f"unix://{self.engine_socket}",
         }
-        if (bin_dir / "lib").exists():
-            environ["LD_LIBRARY_PATH"] = str(bin_dir / "lib")
+        if self._binaries.extensions is not None:
+            environ["XTABLES_LIBDIR"] = str(self._binaries.extensions)
         return environ
 
     def run(self, argv: Sequence[str], *, stdin: str | None = None, timeout: float = 60) -> str:

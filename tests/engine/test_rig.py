@@ -42,6 +42,11 @@ def test_containers_of_two_dockerds_reach_each_other(joined: tuple[Host, Host]) 
     assert "1 received" in h2.enter("c12", ["ping", "-n", "-c", "1", "-W", "2", "20.0.0.11"])
 
 
+def test_names_resolve_within_a_host(joined: tuple[Host, Host]) -> None:
+    said = joined[0].docker("exec", "c11", "nslookup", "-type=a", "c11.", "127.0.0.11")
+    assert "20.0.0.11" in said
+
+
 def test_a_peer_on_the_wire_reaches_containers_and_learns_their_mac(wire: Wire, joined: tuple[Host, Host]) -> None:
     peer = wire.peer("p1", "20.0.0.250/24")
     assert peer.pings("20.0.0.12")
