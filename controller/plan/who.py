@@ -12,7 +12,7 @@ from controller.state import keys
 from controller.state.records import AddressKind, AddressRecord, AttachmentRecord
 from controller.state.snapshot import Snapshot
 from trunkline.ids import IPAddress
-from trunkline.model import Phase
+from trunkline.model import Origin, Phase
 
 _MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
 _ID = re.compile(r"[0-9a-f]{6,64}")
@@ -126,7 +126,7 @@ def _of_attachment(snapshot: Snapshot, record: AttachmentRecord, address: str) -
         kind="attachment",
         host=record.host,
         attachment=record.name,
-        target=str(record.target),
+        target=_target(record),
         target_id=status.target_id if status is not None else "",
         mac=record.mac,
         phase=phase.value,
@@ -136,6 +136,11 @@ def _of_attachment(snapshot: Snapshot, record: AttachmentRecord, address: str) -
         connected=record.host in snapshot.sessions,
         observed_ms=status.observed_ms if status is not None else 0,
     )
+
+
+def _target(record: AttachmentRecord) -> str:
+    """What has the interface; "" for the host itself."""
+    return "" if record.origin is Origin.HOST else str(record.target)
 
 
 def _each(snapshot: Snapshot, record: AttachmentRecord) -> Iterator[Holding]:
@@ -163,8 +168,9 @@ def _with_mac(snapshot: Snapshot, mac: str) -> Iterator[Holding]:
 def _named(snapshot: Snapshot, query: str) -> Iterator[Holding]:
     is_id = _ID.fullmatch(query) is not None
     for record in _records(snapshot):
-        target = record.target.value
-        names = {record.name, f"{record.host}/{record.name}", target, str(record.target), f"{record.host}/{target}"}
+        names = {record.name, f"{record.host}/{record.name}"}
+        if record.origin is not Origin.HOST:
+            names |= {record.target.value, str(record.target), f"{record.host}/{record.target.value}"}
         if query in names or (is_id and _has_id(snapshot, record, query)):
             yield from _each(snapshot, record)
 

@@ -310,6 +310,8 @@ def test_create_as_json_has_the_final_state_and_nothing_else_on_stdout(double: D
         "link": "",
         "owned": False,
         "connected": True,
+        "docker": "",
+        "docker_message": "",
     }
     assert (data["existed"], data["network"]["spec"]["rest_seconds"]) == (False, None)
 

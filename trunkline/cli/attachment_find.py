@@ -12,11 +12,16 @@ from trunkline.v1 import attachment_pb2, host_pb2
 
 Attachment = attachment_pb2.Attachment
 
+MADE_BY: Final = {attachment_pb2.ORIGIN_DOCKER: "docker", attachment_pb2.ORIGIN_HOST: "host"}
+"""Origins of attachments that nobody asked for by `trunkline attach`, in a word."""
+
 _ID: Final = re.compile(r"[0-9a-f]{6,64}")
 
 
 def target_of(item: Attachment) -> str:
-    """The target as typed: "web1", "netns:/run/netns/x", "pid:12"."""
+    """The target as typed: "web1", "netns:/run/netns/x", "pid:12"; "the host" for a host's own attachment."""
+    if item.origin == attachment_pb2.ORIGIN_HOST:
+        return "the host"
     target = item.spec.target
     kind = target.WhichOneof("kind")
     if kind is None:
@@ -36,12 +41,15 @@ def find_all(fabric: Fabric, host: str, network: str) -> Sequence[Attachment]:
     return fabric.ask(fabric.attachments.ListAttachments, request).attachments
 
 
-def find(fabric: Fabric, place: str, network: str) -> Attachment | None:
-    """The one attachment that `place` names, on `network` if given; None when there is none.
+def find(fabric: Fabric, place: str, network: str, asked_for: bool = False) -> Attachment | None:
+    """The one attachment that `place` names, on `network` if given; None when there is none. `asked_for`: of several,
+    the one that was asked for by `trunkline attach`.
 
     Raises HOST_NOT_FOUND for a host that is not known, and INVALID_ARGUMENT naming them when several are meant.
     """
     found = pick(find_all(fabric, "", network), place)
+    if asked_for and len(found) > 1:
+        found = [a for a in found if a.origin not in MADE_BY] or found
     if len(found) > 1:
         listed = ", ".join(full_name(a) for a in found)
         raise Refusal(Reason.INVALID_ARGUMENT, f"{place} could be any of {listed}", "name the network as well")

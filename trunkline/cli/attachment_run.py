@@ -8,7 +8,7 @@ from typing import Final
 
 from trunkline import wire
 from trunkline.cli import present, standing, words
-from trunkline.cli.attachment_find import find, find_all, full_name, target_of
+from trunkline.cli.attachment_find import MADE_BY, find, find_all, full_name, target_of
 from trunkline.cli.choices import Choices
 from trunkline.cli.connect import Fabric
 from trunkline.cli.plain import enum_text, plain
@@ -129,7 +129,7 @@ def _withdrawn(fabric: Fabric, made: Attachment, command: str) -> str:
 def detach(choices: Choices, place: str, network: str) -> int:
     """Detach and wait until the host was seen without it."""
     with Fabric(choices) as fabric:
-        found = find(fabric, place, network)
+        found = find(fabric, place, network, asked_for=True)
         if found is None:
             return _nothing(choices, place)
         host, name = found.spec.host, found.spec.name
@@ -200,6 +200,8 @@ def _state(item: Attachment) -> str:
     return word if item.connected else f"away (was {word})"
 
 
+_BY: Final = Column[Attachment]("BY", lambda a: MADE_BY.get(a.origin, ""))
+
 _COLUMNS: Final = (
     Column[Attachment]("HOST", lambda a: a.spec.host),
     Column[Attachment]("TARGET", target_of),
@@ -208,8 +210,10 @@ _COLUMNS: Final = (
     Column[Attachment]("MAC", lambda a: a.mac, wide=True),
     Column[Attachment]("INTERFACE", lambda a: a.ifname or a.spec.ifname),
     Column[Attachment]("STATE", _state),
+    _BY,
     Column[Attachment]("REASON", lambda a: a.reason, wide=True),
     Column[Attachment]("NAME", lambda a: a.spec.name, wide=True),
+    Column[Attachment]("OWNER", lambda a: a.owner, wide=True),
     Column[Attachment]("CHANGED", lambda a: ago(a.observed_ms, _now()), wide=True),
 )
 
@@ -223,7 +227,10 @@ def show_all(choices: Choices, host: str, network: str) -> None:
     with Fabric(choices) as fabric:
         found = find_all(fabric, host, network)
     empty = "no attachments; make one: trunkline attach HOST/CONTAINER --network NET"
-    Screen(choices).many(found, _COLUMNS, full_name, empty)
+    # Where nothing but `trunkline attach` is used, the column would say nothing.
+    made = any(one.origin in MADE_BY for one in found)
+    columns = [column for column in _COLUMNS if made or column is not _BY]
+    Screen(choices).many(found, columns, full_name, empty)
 
 
 def show_one(choices: Choices, place: str) -> None:
@@ -257,7 +264,19 @@ def _details(item: Attachment) -> Sequence[tuple[str, str]]:
         ("MAC", item.mac),
         ("interface", item.ifname or item.spec.ifname),
         ("with", ", ".join(flags)),
-        ("owner", item.spec.owner),
+        ("made by", _made_by(item)),
+        ("owner", item.owner or item.spec.owner),
         ("created", moment(item.created_ms)),
         ("last change", moment(item.observed_ms) or "never seen"),
     )
+
+
+def _made_by(item: Attachment) -> str:
+    match item.origin:
+        case attachment_pb2.ORIGIN_DOCKER:
+            return (
+                f"Docker on {item.spec.host}; to end it there: docker network disconnect {item.spec.network} CONTAINER"
+            )
+        case attachment_pb2.ORIGIN_HOST:
+            return f"host access; to end it: trunkline network update {item.spec.network} --no-host-access"
+    return ""

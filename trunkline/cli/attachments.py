@@ -49,7 +49,8 @@ def detach(choices: Choices, place: str, network: str) -> int | None:
     """Take an interface away. Its address is free for others when the host was seen without it.
 
     Names the container, the attachment, or the name that was given to it. Detaching what is not attached is no
-    error.
+    error. What Docker made is Docker's to end (docker network disconnect); a host's own interface goes with
+    `trunkline network update NET --no-host-access`.
 
     \b
     Examples:
@@ -73,6 +74,9 @@ def attachment() -> None:
 @pass_choices
 def list_(choices: Choices, host: str, network: str) -> None:
     """List attachments, all or filtered.
+
+    BY says who made the interface, when it was not `trunkline attach`: docker, for a container on a Docker network of
+    the fabric, or host, for a host's own access to a network.
 
     \b
     Example:

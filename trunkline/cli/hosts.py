@@ -18,6 +18,9 @@ from trunkline.errors import Reason, Refusal
 if TYPE_CHECKING:
     from trunkline.v1 import fabric_pb2, host_pb2
 
+_EVENTS = 10
+"""Events that people are shown; data has all."""
+
 
 @click.group()
 def host() -> None:
@@ -91,7 +94,9 @@ def _ready(item: host_pb2.Host) -> str:
 @shared
 @pass_choices
 def show(choices: Choices, name: str) -> None:
-    """Show one host: identity, uplinks and what is not well on it.
+    """Show one host: identity, uplinks, what is not well on it, and what happened there lately.
+
+    -o json has all events that are known, newest last, as the table has the last ten.
 
     \b
     Example:
@@ -122,6 +127,11 @@ def _show(choices: Choices, found: host_pb2.Host) -> None:
         screen.print()
         rows = [[p.reason, f"{p.kind} {p.object}", p.message] for p in found.problems]
         screen.print(grid([("PROBLEM", False), ("OBJECT", False), ("WHAT AND WHAT NEXT", False)], rows))
+    if found.events:
+        screen.print()
+        now = time.time_ns() // 1_000_000
+        rows = [[ago(e.at_ms, now), e.object, e.message] for e in found.events[-_EVENTS:]]
+        screen.print(grid([("EVENT", False), ("OBJECT", False), ("WHAT HAPPENED", False)], rows))
 
 
 def _details(item: host_pb2.Host) -> Sequence[tuple[str, str]]:

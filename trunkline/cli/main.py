@@ -17,6 +17,7 @@ from trunkline.cli.choices import shared_options
 from trunkline.errors import Reason, TrunklineError
 
 _ROOMS: Final = {
+    "address": ("addresses", "Promise addresses to owners, and list who has what."),
     "attach": ("attachments", "Give a container one more interface, on a network."),
     "attachment": ("attachments", "Show attachments."),
     "check": ("check", "Prove on the wire that hosts reach each other."),

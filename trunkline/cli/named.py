@@ -56,9 +56,17 @@ def _attachments(fabric: Fabric) -> Iterable[str]:
     return (f"{a.spec.host}/{a.spec.name}" for a in found)
 
 
+def _owners(fabric: Fabric) -> Iterable[str]:
+    from trunkline.v1 import address_pb2
+
+    found = fabric.ask(fabric.addresses.ListAddresses, address_pb2.ListAddressesRequest()).holdings
+    return (one.owner for one in found if one.owner)
+
+
 complete_networks: Final = _completer(_networks)
 complete_hosts: Final = _completer(_hosts)
 complete_attachments: Final = _completer(_attachments)
+complete_owners: Final = _completer(_owners)
 
 
 def network_argument(**given: Any) -> Callable[[Any], Any]:

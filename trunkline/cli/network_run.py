@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from trunkline.cli import present, standing
+from trunkline.cli import network_access, present, standing
 from trunkline.cli.choices import Choices
 from trunkline.cli.connect import Fabric
 from trunkline.cli.plain import enum_text, plain
@@ -15,12 +15,14 @@ from trunkline.cli.standing import Stands
 from trunkline.cli.waiting import Waited, Wanted, wait, wait_gone
 from trunkline.cli.words import duration
 from trunkline.errors import Reason, TrunklineError
+from trunkline.naming import docker_config_name
 from trunkline.v1 import network_pb2
 
 Network = network_pb2.Network
 
 _PHASE: Final = network_pb2.NetworkPhase.DESCRIPTOR
 _MODE: Final = network_pb2.MacvlanMode.DESCRIPTOR
+_DOCKER: Final = network_pb2.DockerMode.DESCRIPTOR
 
 
 def _vlan(network: Network) -> str:
@@ -54,6 +56,7 @@ _COLUMNS: Final = (
     Column[Network]("GATEWAY", lambda n: ", ".join(p.gateway or "none" for p in n.spec.prefixes), wide=True),
     Column[Network]("MODE", lambda n: enum_text(_MODE, n.spec.mode), wide=True),
     Column[Network]("MTU", lambda n: str(n.spec.mtu or "uplink's"), wide=True, right=True),
+    Column[Network]("DOCKER", lambda n: enum_text(_DOCKER, n.spec.docker), wide=True),
     Column[Network]("HOSTS", _ready, right=True),
     Column[Network]("USED", _use, right=True),
     Column[Network]("ATTACHED", lambda n: str(n.attachments), wide=True, right=True),
@@ -76,11 +79,12 @@ def show_one(choices: Choices, network: Network) -> None:
     if network.pools:
         screen.print()
         titles = [("PREFIX", False), ("GATEWAY", False), ("SIZE", True), ("USED", True), ("RESTING", True)]
-        screen.print(grid([*titles, ("RESERVED", True)], _pools(network)))
+        screen.print(grid([*titles, ("RESERVED", True), ("STOCK", True)], _pools(network)))
     if network.hosts:
         screen.print()
         rows = [_host(h) for h in network.hosts]
-        screen.print(grid([("HOST", False), ("STATE", False), ("PARENT", False), ("DETAIL", False)], rows))
+        titles = [("HOST", False), ("STATE", False), ("PARENT", False), ("DOCKER", False), ("DETAIL", False)]
+        screen.print(grid(titles, rows))
 
 
 def _details(network: Network) -> Sequence[tuple[str, str]]:
@@ -97,8 +101,19 @@ def _details(network: Network) -> Sequence[tuple[str, str]]:
         ("excludes", ", ".join(r for p in spec.prefixes for r in p.excludes)),
         ("rest, hold", f"{_seconds(spec, 'rest_seconds', 300)}, {_seconds(spec, 'hold_seconds', 86_400)}"),
         ("overlap", "allowed" if spec.overlap else ""),
+        ("Docker", _docker(spec) + (", taken over from hand-made networks" if network.imported else "")),
+        ("host access", "each host has an interface of its own on it" if spec.host_access else ""),
         ("attachments", str(network.attachments)),
     )
+
+
+def _docker(spec: network_pb2.NetworkSpec) -> str:
+    match spec.docker:
+        case network_pb2.DOCKER_MODE_SWARM:
+            return f"config-only network {docker_config_name(spec.name)} on each host, for swarm networks"
+        case network_pb2.DOCKER_MODE_NONE:
+            return "no network in Docker; `trunkline attach` only"
+    return "a network of this name on each host"
 
 
 def _seconds(spec: network_pb2.NetworkSpec, field: str, default: int) -> str:
@@ -109,7 +124,7 @@ def _seconds(spec: network_pb2.NetworkSpec, field: str, default: int) -> str:
 def _pools(network: Network) -> list[list[str]]:
     gateways = {p.cidr: p.gateway for p in network.spec.prefixes}
     return [
-        [p.cidr, gateways.get(p.cidr) or "none", _count(p.size), str(p.used), str(p.resting), str(p.reserved)]
+        [p.cidr, gateways.get(p.cidr) or "none", _count(p.size), *map(str, (p.used, p.resting, p.reserved, p.stock))]
         for p in network.pools
     ]
 
@@ -117,7 +132,12 @@ def _pools(network: Network) -> list[list[str]]:
 def _host(host: network_pb2.HostNetworkStatus) -> list[str]:
     word = host.phase.lower() or "pending"
     state = word if host.connected else f"away (was {word})"
-    return [host.host, state, f"{host.link}{'' if host.owned or not host.link else ' (not ours)'}", host.message]
+    link = f"{host.link}{'' if host.owned or not host.link else ' (not ours)'}"
+    docker = host.docker.lower()
+    if docker and not host.connected:
+        docker = f"was {docker}"
+    detail = "; ".join(text for text in (host.message, host.docker_message) if text)
+    return [host.host, state, link, docker or "none", detail]
 
 
 def _watch(fabric: Fabric, name: str, stands: Callable[[Network], Stands]) -> Iterator[Stands | None]:
@@ -170,6 +190,13 @@ def _told(network: Network, verb: str, waited: Waited | None) -> str:
     return f"{text}; ready on {hosts} in {duration(waited.seconds)}"
 
 
+def _note_docker(network: Network) -> None:
+    """What keeps the Docker network from being on a host is no failure of the network itself."""
+    for host in network.hosts:
+        if host.connected and host.docker.upper() in ("FAILED", "FOREIGN"):
+            present.warn(f"no Docker network on {host.host}: {host.docker_message or host.docker.lower()}")
+
+
 def _note_away(waited: Waited) -> None:
     if waited.away:
         away = standing.names([s for s in waited.stands if s.host in waited.away])
@@ -185,6 +212,8 @@ def create(choices: Choices, spec: network_pb2.NetworkSpec) -> int:
         network, waited = answer.network, None
         if not choices.no_wait:
             waited = _settle(choices, fabric, spec.name)
+            if spec.host_access:
+                network_access.settle(choices, fabric, spec.name, given=True)
             network = _find(fabric, spec.name) or network
     screen = Screen(choices)
     if choices.structured:
@@ -193,6 +222,7 @@ def create(choices: Choices, spec: network_pb2.NetworkSpec) -> int:
     else:
         screen.print(_told(network, "existed already" if answer.existed else "created", waited))
     if waited:
+        _note_docker(network)
         _note_away(waited)
     return present.OK
 
@@ -205,6 +235,8 @@ def update(choices: Choices, fabric: Fabric, request: network_pb2.UpdateNetworkR
     network, waited = answer.network, None
     if not choices.no_wait:
         waited = _settle(choices, fabric, request.name)
+        if request.HasField("host_access") or (network.spec.host_access and request.set_host_selector):
+            network_access.settle(choices, fabric, request.name, given=network.spec.host_access)
         network = _find(fabric, request.name) or network
     screen = Screen(choices)
     if choices.structured:
@@ -212,6 +244,7 @@ def update(choices: Choices, fabric: Fabric, request: network_pb2.UpdateNetworkR
     else:
         screen.print(_told(network, "changed", waited))
     if waited:
+        _note_docker(network)
         _note_away(waited)
     return present.OK
 

@@ -17,6 +17,13 @@ _MODES: Final = {
 }
 
 
+_DOCKER: Final = {
+    "local": network_pb2.DOCKER_MODE_LOCAL,
+    "swarm": network_pb2.DOCKER_MODE_SWARM,
+    "none": network_pb2.DOCKER_MODE_NONE,
+}
+
+
 def macvlan_mode(text: str) -> network_pb2.MacvlanMode.ValueType:
     """The macvlan mode of that name; raises MODE_REFUSED for passthru."""
     if text == "passthru":
@@ -45,11 +52,15 @@ def spec(
     rest: int | None,
     hold: int | None,
     overlap: bool,
+    docker: str,
+    host_access: bool,
 ) -> network_pb2.NetworkSpec:
     """The spec that the options ask for. Raises what `trunkline.ids` and this module find wrong with them."""
     _addressing(subnet, gateway, no_gateway, no_ip, (*ranges, *excludes))
     vid = words.vlan_choice(vlan)
     chosen_mode = macvlan_mode(mode)
+    if no_ip and host_access:
+        raise _refusal("--no-ip goes with no --host-access: the hosts would have no address", "leave either out")
     prefixes = _prefixes(subnet, gateway, ranges, excludes)
     if subnet and not gateway and not no_gateway:
         raise _refusal(
@@ -67,6 +78,8 @@ def spec(
         host_selector=selector,
         rest_seconds=rest,
         hold_seconds=hold,
+        docker=_DOCKER[docker],
+        host_access=host_access,
     )
 
 
@@ -127,11 +140,12 @@ def changes(
     rest: int | None,
     hold: int | None,
     mtu: int | None,
+    host_access: bool | None,
 ) -> network_pb2.UpdateNetworkRequest:
     """The update that the options ask for, on the network as it stands. Raises INVALID_ARGUMENT when nothing is
     asked for, or what excludes itself."""
     if not (ranges or excludes or no_exclude or gateway or no_gateway or selector or all_hosts) and (
-        rest is None and hold is None and mtu is None
+        rest is None and hold is None and mtu is None and host_access is None
     ):
         raise _refusal("nothing to change is named", "trunkline network update --help lists what can be changed")
     for pair, both in (
@@ -149,6 +163,7 @@ def changes(
         rest_seconds=rest,
         hold_seconds=hold,
         mtu=mtu,
+        host_access=host_access,
     )
 
 

@@ -56,10 +56,27 @@ def network() -> None:
 @click.option("--rest", type=DURATION, help="How long an address rests after use.  [default: 5m]")
 @click.option("--hold", type=DURATION, help="How long it is kept for its last owner.  [default: 24h]")
 @click.option("--overlap", is_flag=True, help="Prefixes may overlap those of other networks made with it.")
+@click.option(
+    "--docker",
+    type=click.Choice(["local", "swarm", "none"]),
+    default="local",
+    show_default=True,
+    help="What it is in the hosts' Docker: a network of that name, a config-only one for swarm, or nothing.",
+)
+@click.option(
+    "--host-access/--no-host-access",
+    default=False,
+    help="Each host gets an interface of its own on it, since macvlan lets no host reach its own containers.",
+)
 @waiting
 @pass_choices
 def create(choices: Choices, /, **asked: Any) -> int | None:
     """Create a network on all hosts, or on those selected.
+
+    With --docker local each host has a Docker network of the same name: `docker run --network NETWORK` and Compose use
+    it, and addresses come from the fabric. With --docker swarm each host has the config-only network NETWORK-config;
+    make the swarm's from it: docker network create --scope swarm -d macvlan --config-from NETWORK-config NETWORK.
+    With --docker none only `trunkline attach` puts containers on it.
 
     \b
     Examples:
@@ -67,7 +84,8 @@ def create(choices: Choices, /, **asked: Any) -> int | None:
       trunkline network create dual --vlan 110 --subnet 10.1.0.0/24 --gateway 10.1.0.1 \\
           --subnet fd00:110::/64 --gateway fd00:110::1 --range 10.1.0.64/26 --exclude 10.1.0.70
       trunkline network create storage --uplink storage --vlan 0 --subnet 10.9.0.0/24 --no-gateway
-      trunkline network create wire --vlan 120 --no-ip
+      trunkline network create wire --vlan 120 --no-ip --docker none
+      trunkline network create web --vlan 130 --subnet 10.3.0.0/24 --gateway 10.3.0.1 --docker swarm --host-access
     """
     from trunkline.cli import network_run, network_spec
 
@@ -99,6 +117,9 @@ def list_(choices: Choices) -> None:
 def show(choices: Choices, name: str) -> None:
     """Show one network: spec, hosts and use of its pools.
 
+    STOCK counts addresses that hosts have ahead of use, so that containers start with no controller in reach. DOCKER
+    is the Docker network on each host; foreign: somebody else's has the name, and is left as it is.
+
     \b
     Example:
       trunkline network show mynet2
@@ -129,17 +150,21 @@ def show(choices: Choices, name: str) -> None:
 @click.option("--rest", type=DURATION, help="How long an address rests after use.")
 @click.option("--hold", type=DURATION, help="How long it is kept for its last owner.")
 @click.option("--mtu", metavar="BYTES", type=click.IntRange(0, 65_535), help="MTU, while nothing is attached.")
+@click.option(
+    "--host-access/--no-host-access", default=None, help="Give each host an interface of its own, or take it."
+)
 @waiting
 @pass_choices
 def update(choices: Choices, /, name: str, **asked: Any) -> int | None:
     """Change what can be changed while a network lives; all or nothing.
 
-    Uplink, VLAN, prefixes and mode stay for life: create another network for those.
+    Uplink, VLAN, prefixes, mode and --docker stay for life: create another network for those.
 
     \b
     Examples:
       trunkline network update mynet2 --exclude 20.0.0.200-20.0.0.220
       trunkline network update mynet2 --host 'docker*' --host zone=a --hold 48h
+      trunkline network update mynet2 --host-access
     """
     from trunkline.cli import network_run, network_spec
     from trunkline.cli.connect import Fabric

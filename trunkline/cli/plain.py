@@ -6,10 +6,12 @@ which proto JSON makes strings; a message or `optional` field that is not set is
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.message import Message
+
+_DOCKER_PHASE: Final = "trunkline.v1.HostNetworkStatus.docker"
 
 
 def plain(message: Message) -> dict[str, Any]:
@@ -49,4 +51,4 @@ def _scalar(field: Any, value: Any) -> Any:
     if field.enum_type is not None:
         return enum_text(field.enum_type, value)
     # Phases of a network on a host travel as text, in the upper case of enums.
-    return value.lower() if field.name == "phase" else value
+    return value.lower() if field.name == "phase" or field.full_name == _DOCKER_PHASE else value

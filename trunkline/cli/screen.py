@@ -33,6 +33,7 @@ _STYLES: Final = {
     "failed": "red",
     "conflict": "red",
     "silent": "red",
+    "foreign": "red",
     "down": "red",
     "missing": "red",
     "away": "red",

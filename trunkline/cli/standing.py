@@ -54,6 +54,8 @@ def _made(host: network_pb2.HostNetworkStatus) -> HostStand:
     if not host.connected:
         return HostStand(host.host, Stand.AWAY, "out of reach", Reason.HOST_UNREACHABLE.name, "it has no live session")
     match host.phase.upper():
+        case "READY" if host.docker.upper() == "PENDING":
+            return HostStand(host.host, Stand.PENDING, "Docker pending", message=host.docker_message)
         case "READY":
             return HostStand(host.host, Stand.DONE, "ready")
         case "FAILED":

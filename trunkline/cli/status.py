@@ -53,14 +53,26 @@ def _details(found: GetStatusResponse, endpoint: str) -> Sequence[tuple[str, str
         ("hosts", f"{found.hosts_connected} connected of {found.hosts}"),
         ("networks", str(found.networks)),
         ("attachments", _attachments(found)),
-        ("addresses", f"{found.addresses} held, resting or reserved"),
+        ("addresses", _addresses(found)),
         ("history", f"{found.epoch}, revision {found.revision}"),
     )
 
 
 def _attachments(found: GetStatusResponse) -> str:
     text = f"{found.attachments_ready} ready of {found.attachments}"
+    parts = ((found.attachments_docker, "made by Docker"), (found.attachments_host, "hosts' own"))
+    text += "".join(f", {count} {what}" for count, what in parts if count)
     return f"{text}, {found.attachments_away} on hosts that are away" if found.attachments_away else text
+
+
+def _addresses(found: GetStatusResponse) -> str:
+    parts = (
+        (found.addresses_stock, "in the stock of hosts"),
+        (found.addresses_kept, "kept for their last owner"),
+        (found.addresses_promised, "promised"),
+    )
+    told = ", ".join(f"{count} {what}" for count, what in parts if count)
+    return f"{found.addresses} held, resting or reserved" + (f"; {told}" if told else "")
 
 
 def _store(found: GetStatusResponse) -> list[list[str]]:
