@@ -154,6 +154,7 @@ class Reason(enum.Enum):
         "The fabric's history was renewed; removals wait for an operator.",
     )
     CONTROLLER_UNREACHABLE = (Status.UNAVAILABLE, True, "No controller answered.")
+    NAMES_UNREACHED = (Status.FAILED_PRECONDITION, False, "The host's resolver does not lead to the fabric's names.")
     LISTEN_FAILED = (Status.UNAVAILABLE, False, "The address to listen on cannot be had.")
     DEADLINE = (Status.DEADLINE_EXCEEDED, True, "It did not happen in the time given.")
     INTERNAL = (Status.INTERNAL, False, "A bug in Trunkline.")
