@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
+from controller.plan.accounts import Leases
+from controller.plan.native import Native, settle_native
 from controller.state import codec, keys
 from controller.state.records import AttachmentRecord, AttachmentStatus, HostStatus, NetworkHostStatus
 from controller.state.snapshot import Snapshot, Stored
 from controller.state.txn import MAX_OPS, Delete, Guard, Op, Put, Txn, Unchanged
 from trunkline.errors import Reason, Refusal
-from trunkline.model import AttachmentObservation, NetworkObservation, Observation, Phase
+from trunkline.model import AttachmentObservation, Event, NetworkObservation, Observation, Origin, Phase
+
+EVENTS = 20
+"""Events of a host that are kept; an agent that starts anew tells of none."""
 
 _Write = tuple[Guard | None, Op]
 
@@ -18,13 +23,23 @@ _Write = tuple[Guard | None, Op]
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """`status` are independent transactions, () when nothing changed. `detached` names detaching attachments that
-    were seen to have no interface any more: for each, `attachments.finish_detach`."""
+    were seen to have no interface any more: for each, `attachments.finish_detach`. `wanting`: networks of which
+    addresses were let go that must rest, on a lease that lives so many seconds at least: to be settled again with
+    those, until then they stay as they are."""
 
     status: tuple[Txn, ...]
     detached: tuple[str, ...]
+    wanting: Mapping[str, int] = field(default_factory=dict)
 
 
-def settle(snapshot: Snapshot, host: str, session_revision: int, observation: Observation, now_ms: int) -> Settlement:
+def settle(
+    snapshot: Snapshot,
+    host: str,
+    session_revision: int,
+    observation: Observation,
+    now_ms: int,
+    leases: Leases | None = None,
+) -> Settlement:
     """What an observation changes. Times alone change nothing. Raises EPOCH_MISMATCH for an observation of another
     history, SESSION_SUPERSEDED when the session is not the host's live one.
 
@@ -35,18 +50,19 @@ def settle(snapshot: Snapshot, host: str, session_revision: int, observation: Ob
     _check_current(snapshot, host, session_revision, observation)
     session = Unchanged(keys.session(host), session_revision)
     seen = {attachment.name: attachment for attachment in observation.attachments}
-    writes: list[_Write] = [*_host_write(snapshot, host, observation, now_ms)]
+    native = settle_native(snapshot, host, session, observation, now_ms, leases or {})
+    writes: list[_Write] = [*_host_write(snapshot, host, observation, native, now_ms), *native.writes]
     writes += _network_writes(snapshot, host, observation, now_ms)
     detached = []
     for name, stored in snapshot.attachments.get(host, {}).items():
-        if stored.mod_revision > observation.revision:
+        if stored.mod_revision > observation.revision or stored.value.origin is Origin.DOCKER:
             continue
         found = seen.get(name)
         if stored.value.detaching and observation.complete and (found is None or not found.present):
             detached.append(name)
             continue
         writes += _attachment_writes(snapshot, stored, found, observation.complete, now_ms)
-    return Settlement(tuple(_packed(session, writes)), tuple(sorted(detached)))
+    return Settlement((*native.txns, *_packed(session, writes)), tuple(sorted(detached)), native.wanting)
 
 
 def _check_current(snapshot: Snapshot, host: str, session_revision: int, observation: Observation) -> None:
@@ -70,25 +86,43 @@ def _check_current(snapshot: Snapshot, host: str, session_revision: int, observa
         )
 
 
-def _host_write(snapshot: Snapshot, host: str, observation: Observation, now_ms: int) -> Iterator[_Write]:
+def _host_write(
+    snapshot: Snapshot, host: str, observation: Observation, native: Native, now_ms: int
+) -> Iterator[_Write]:
     """`observed_revision` moves, and networks leave the list, only by complete observations: it is what says that
-    nothing is left of a network (law 3). It may go back, when an agent returns with an older desired state."""
+    nothing is left of a network (law 3), no link and no address. It may go back, when an agent returns with an older
+    desired state."""
     stored = snapshot.host_status.get(host)
     before = stored.value if stored is not None else HostStatus()
     networks = {network.name for network in observation.networks}
-    if not observation.complete:
+    networks.update(seen.network for seen in observation.endpoints)
+    complete = observation.complete and (observation.endpoints_complete or not _has_addresses(snapshot, host))
+    if not complete:
         networks.update(before.networks)
     status = replace(
         before,
         docker=observation.docker,
         uplinks=tuple(observation.uplinks),
-        problems=tuple(observation.problems),
+        problems=(*observation.problems, *native.problems),
         networks=tuple(sorted(networks)),
-        observed_revision=observation.revision if observation.complete else before.observed_revision,
+        observed_revision=observation.revision if complete else before.observed_revision,
         observed_ms=before.observed_ms,
+        events=_events(before.events, observation.events),
+        disputed=native.disputed,
     )
     if stored is None or status != before:
         yield None, Put(keys.host_status(host), codec.encode(replace(status, observed_ms=now_ms)))
+
+
+def _has_addresses(snapshot: Snapshot, host: str) -> bool:
+    """Whether the host has an account; agents that keep no ledger never say that theirs is whole."""
+    here = snapshot.attachments.get(host, {}).values()
+    return host in snapshot.given or any(stored.value.origin is Origin.DOCKER for stored in here)
+
+
+def _events(before: tuple[Event, ...], told: tuple[Event, ...]) -> tuple[Event, ...]:
+    """The latest of those that are known and those that are told, each once, newest last."""
+    return tuple(sorted({*before, *told}, key=lambda event: (event.at_ms, event.object, event.message))[-EVENTS:])
 
 
 def _network_writes(snapshot: Snapshot, host: str, observation: Observation, now_ms: int) -> Iterator[_Write]:
@@ -107,6 +141,8 @@ def _network_writes(snapshot: Snapshot, host: str, observation: Observation, now
             owned=found.owned,
             mtu=found.mtu,
             observed_ms=stored.value.observed_ms if stored is not None else now_ms,
+            docker=found.docker,
+            docker_message=found.docker_message,
         )
         if stored is None or stored.value != status:
             guard = Unchanged(keys.network(name), network.mod_revision)

@@ -4,7 +4,7 @@ a host. Each looks at the snapshot afresh, so a replica that died between two st
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from controller.plan.attachments import finish_detach, lease_seconds
@@ -70,6 +70,15 @@ class Releaser:
         if done:
             _log.info("detached", host=host, attachment=name, network=stored.value.network)
         return done
+
+    async def rest_leases(self, wanting: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+        """By network, a lease that lives at least the seconds wanted, and those."""
+        leases = await asyncio.gather(*(self._leases.lease(name, seconds) for name, seconds in wanting.items()))
+        return {name: (lease, wanting[name]) for name, lease in zip(wanting, leases, strict=True)}
+
+    def drop_leases(self) -> None:
+        """The store has refused one of the leases: others are granted from now on."""
+        self._leases.drop()
 
     async def finish_delete(self, network: str) -> bool:
         """Remove what is left of a deleting network, once each of its hosts was observed clean of it."""

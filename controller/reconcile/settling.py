@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from controller.fleet import Session, superseded
-from controller.plan.settle import settle
+from controller.plan.accounts import Leases
+from controller.plan.settle import Settlement, settle
 from controller.reconcile.follower import Follower
 from controller.reconcile.releasing import Releaser
 from controller.state.txn import Txn
-from controller.store.port import Conflict, Store
+from controller.store.port import Conflict, Reload, Store
 from trunkline import log
 from trunkline.backoff import Backoff
 from trunkline.clock import Clock
@@ -74,9 +75,11 @@ class Settling:
 
     async def _settle(self, seen: Seen) -> bool:
         """Write what the observation says; False when it has to be looked at again."""
-        host, number = self._session.host, self._session.number
         try:
-            settlement = settle(self._follower.snapshot, host, number, seen.observation, seen.at_ms)
+            settlement = self._plan(seen, {})
+            if settlement.wanting:
+                leases = await self._releaser.rest_leases(settlement.wanting)
+                settlement = self._plan(seen, leases)
         except Refusal as error:
             if error.reason is Reason.SESSION_SUPERSEDED:
                 self._session.end(error)
@@ -84,12 +87,25 @@ class Settling:
             if error.reason is Reason.EPOCH_MISMATCH:
                 return True  # seen before the host had this history's desired state; the next one speaks of it
             raise
-        return await self._write(settlement.status) and await self._release(
-            settlement.detached, seen.observation.revision
+        written = await self._write(settlement.status)
+        # What still wants a lease had its rest grow meanwhile.
+        return (
+            written and await self._release(settlement.detached, seen.observation.revision) and not settlement.wanting
         )
 
+    def _plan(self, seen: Seen, leases: Leases) -> Settlement:
+        snapshot, host, number = self._follower.snapshot, self._session.host, self._session.number
+        return settle(snapshot, host, number, seen.observation, seen.at_ms, leases)
+
     async def _write(self, txns: Sequence[Txn]) -> bool:
-        outcomes = await self._store.commit_many(txns) if txns else []
+        for txn in txns:
+            self._follower.expect(txn)
+        try:
+            outcomes = await self._store.commit_many(txns) if txns else []
+        except Reload:
+            # The lease that an address was to rest on is gone; the next try is granted another.
+            self._releaser.drop_leases()
+            return False
         lost = [outcome.revision for outcome in outcomes if isinstance(outcome, Conflict)]
         if lost:
             await self._follower.reached(max(lost))
