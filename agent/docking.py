@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -77,8 +77,9 @@ class Engine(Protocol):
         """The network namespace of a running container; None when it does not run."""
         ...
 
-    def events(self) -> AsyncIterator[None]:
-        """Wakes once when subscribed and whenever a container or network may have changed; says only *look*."""
+    def events(self) -> AsyncGenerator[None]:
+        """Wakes once when subscribed and whenever a container or network may have changed; says only *look*. Raises
+        DOCKER_UNAVAILABLE when the stream is cut."""
         ...
 
     async def close(self) -> None:

@@ -112,7 +112,7 @@ class Rebinding:
 
 def stale(found: Sequence[DockerNetwork], containers: Iterable[Container]) -> list[Rebinding]:
     """Containers that could never start again, since somebody removed the Docker network of ours that they are set up
-    with: Docker looks a network up by the id that the container has had since its first start (seen on 20.10 and 28)."""
+    with: Docker looks a network up by the id that a container has had since its first start (seen on 20.10 and 28)."""
     known = {network.id for network in found}
     by_name = {network.name: network for network in found if ours(network)}
     return [
@@ -274,7 +274,7 @@ def _pool(pool: DockerPool) -> str:
 def _foreign(found: DockerNetwork, host: str) -> str:
     return (
         f"{host} has a Docker network {found.name} (driver {found.driver}) that Trunkline did not make, so it is left "
-        f"as it is; remove it there (docker network rm {found.name}), or take it over: trunkline import docker {found.name}"
+        f"as it is; remove it (docker network rm {found.name}), or take it over (trunkline import docker {found.name})"
     )
 
 

@@ -1,0 +1,243 @@
+"""The loop of the agent's Docker side: list, decide, act, list again. Triggers say *look*; Docker says what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from agent.docking import Engine, Ground
+from agent.native.announcer import Announcer
+from agent.native.chronicle import Chronicle
+from agent.native.memory import DockerMemory
+from agent.native.networks import DockerNetworks
+from agent.native.restarts import Restarts
+from agent.plan import losses, owners
+from agent.plan.docked import Docked, Standing
+from agent.plan.dockernets import PENDING, wanted_name
+from agent.plan.ledger import Listing
+from agent.plan.losses import Losses
+from agent.ports import Links, Prober
+from agent.spool import Spool
+from trunkline import log
+from trunkline.clock import Clock
+from trunkline.errors import Reason, TrunklineError
+from trunkline.model import Desired, EndpointObservation, Problem
+
+ROUNDS: Final = 4
+"""Listings in one look: a removal and a creation each take one, and a last one shows that nothing is left to do."""
+
+TICK_SECONDS: Final = 60.0
+PACE: Final = 0.01
+"""Seconds in which wakes are taken for one."""
+
+DUTY: Final = 2.0
+"""Between two looks that only events asked for, rest this many times as long as a look took."""
+
+_REST_LIMIT: Final = 1.0
+_RETRY_SECONDS: Final = 1.0
+
+
+class Ledger(Protocol):
+    """The addresses of this host, as far as the loop feeds and reads them."""
+
+    async def desired(self, desired: Desired) -> None:
+        """A desired state is in force. Raises nothing."""
+        ...
+
+    async def seen(self, listing: Listing) -> None:
+        """Docker was listed. Raises nothing."""
+        ...
+
+    def endpoints(self) -> tuple[EndpointObservation, ...]:
+        """The whole ledger."""
+        ...
+
+    @property
+    def complete(self) -> bool:
+        """Whether an address that is not listed is certainly not the host's."""
+        ...
+
+    def problems(self) -> tuple[Problem, ...]:
+        """What keeps the ledger from its work."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DockerWorld:
+    """The ports that the loop works through."""
+
+    engine: Engine
+    links: Links
+    prober: Prober
+    clock: Clock
+    draw: Callable[[], float]
+
+
+class DockerLoop:
+    """Implements `agent.docking.Dock`. `changed` is called when there is something new to tell the controller."""
+
+    def __init__(
+        self,
+        world: DockerWorld,
+        host: str,
+        ledger: Ledger,
+        spool: Spool,
+        chronicle: Chronicle,
+        changed: Callable[[], None],
+    ) -> None:
+        self._world = world
+        self._host = host
+        self._ledger = ledger
+        self._changed = changed
+        self._chronicle = chronicle
+        self._memory = DockerMemory(spool, host)
+        self._networks = DockerNetworks(world.engine, self._memory, chronicle, world.clock, world.draw, host)
+        self._announcer = Announcer(world.engine, world.links, world.prober, world.clock)
+        self._restarts = Restarts(world.engine, chronicle, world.clock, world.draw, self.wake)
+        self._losses = Losses()
+        self._wake = asyncio.Event()
+        self._ground: Ground | None = None
+        self._desired: Desired | None = None
+        self._away: TrunklineError | None = None
+        self._told = Docked()
+        self._log = log.get("docker")
+
+    # agent.docking.Dock
+
+    async def desired(self, desired: Desired, removals: bool) -> None:
+        """See `agent.docking.Dock.desired`."""
+        self._desired = desired
+        await self._ledger.desired(desired)
+
+    def ground(self, ground: Ground) -> None:
+        """See `agent.docking.Dock.ground`."""
+        if ground != self._ground:
+            self._ground = ground
+            self.wake()
+
+    def view(self) -> Docked:
+        """See `agent.docking.Dock.view`."""
+        return Docked(
+            networks=self._standings(),
+            parents=self._networks.parents(),
+            endpoints=self._ledger.endpoints(),
+            endpoints_complete=self._ledger.complete,
+            events=self._chronicle.events(),
+            problems=(
+                *self._memory.problems(),
+                *self._ledger.problems(),
+                *self._networks.problems(),
+                *self._restarts.problems(),
+                *self._announcer.problems(),
+                *losses.problems(self._losses, self._host),
+            ),
+        )
+
+    def note(self, subject: str, message: str) -> None:
+        """See `agent.docking.Dock.note`."""
+        self._chronicle.note(subject, message)
+
+    def _standings(self) -> dict[str, Standing]:
+        known = self._networks.standings()
+        if self._away is None:
+            return known
+        wanted = self._desired.networks if self._desired else ()
+        return known | {one.name: Standing(PENDING, self._away.text) for one in wanted if wanted_name(one)}
+
+    # The loop
+
+    def wake(self) -> None:
+        """Something in Docker, or about addresses, may have changed: look again."""
+        self._wake.set()
+
+    def tell(self) -> None:
+        """The ledger changed: the controller is to hear of it, and Docker is looked at."""
+        self._changed()
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Look, act and wait, until cancelled. What was made stays."""
+        listener = asyncio.create_task(self._listen())
+        clock = self._world.clock
+        tick_due = clock.monotonic()
+        try:
+            while True:
+                self._wake.clear()
+                started = clock.monotonic()
+                ticked = started >= tick_due
+                if ticked:
+                    tick_due = started + TICK_SECONDS
+                await self._guarded(ticked)
+                took = clock.monotonic() - started
+                self._publish()
+                await self._until_due(tick_due)
+                # A storm of events is taken for one wake.
+                await clock.sleep(min(_REST_LIMIT, max(PACE, DUTY * took)))
+        finally:
+            listener.cancel()
+            await asyncio.gather(listener, return_exceptions=True)
+            await self._announcer.close()
+            await self._restarts.close()
+
+    async def _until_due(self, tick_due: float) -> None:
+        due = [tick_due, self._networks.due(), self._restarts.due()]
+        if self._away is not None or self._announcer.unannounced():
+            due.append(self._world.clock.monotonic() + _RETRY_SECONDS)
+        when = min(one for one in due if one is not None)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, when - self._world.clock.monotonic())):
+                await self._wake.wait()
+
+    async def _guarded(self, ticked: bool) -> None:
+        """One look; nothing that goes wrong in it ends the loop."""
+        try:
+            await self._look(ticked)
+            self._away = None
+        except TrunklineError as error:
+            if self._away is None or self._away.message != error.message:
+                self._log.warning("docker cannot be looked at", reason=error.reason.name, why=error.text)
+            self._away = error
+        except Exception as error:
+            self._log.error("docker loop failed", exc_info=error)
+            self._away = TrunklineError(Reason.INTERNAL, "the agent failed; its log has the traceback")
+
+    async def _look(self, ticked: bool) -> None:
+        done: set[str] = set()
+        for _ in range(ROUNDS):
+            ground = self._ground
+            began_ms = self._world.clock.now_ms()
+            # Networks first: a container on one that is not in the list would be nobody's.
+            networks = await self._world.engine.networks()
+            containers = await self._world.engine.containers()
+            names = owners.docker_names(networks, self._desired)
+            self._announcer.announce(containers, networks, self._desired)
+            await self._ledger.seen(Listing(containers, names, began_ms))
+            docker = ground.docker if ground else ""
+            self._losses = losses.find(self._memory.deeds.containers, self._losses, containers, networks, docker)
+            await self._memory.containers(self._losses.known)
+            if ground is None or not await self._networks.reconcile(ground, networks, containers, done):
+                await self._restarts.look(containers, names, ticked)
+                return
+        self.wake()
+
+    def _publish(self) -> None:
+        view = self.view()
+        if view != self._told:
+            self._told = view
+            self._changed()
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                async with contextlib.aclosing(self._world.engine.events()) as events:
+                    async for _ in events:
+                        self.wake()
+            except TrunklineError:
+                pass  # the look that follows says what is wrong
+            except Exception as error:
+                self._log.error("events failed", exc_info=error)
+            self.wake()
+            await self._world.clock.sleep(_RETRY_SECONDS)

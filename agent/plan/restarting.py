@@ -1,0 +1,36 @@
+"""Containers that an address of ours kept from starting, and that Docker does not start again by itself. Pure.
+
+Docker gives a restart policy up after one address that was refused (seen on 20.10, 28 and 29).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Final
+
+from agent.plan.docker import Container
+from agent.plan.owners import DockerNames
+
+SAID: Final = "trunkline: "
+"""How each of our refusals begins, inside Docker's words around it."""
+
+POLICIES: Final = frozenset({"always", "unless-stopped"})
+
+
+def suspects(containers: Iterable[Container], names: DockerNames) -> list[Container]:
+    """Containers on networks of ours that may have died of a refusal, so that it is worth inspecting them. One that was
+    never started is its user's to start: he was told."""
+    return [
+        container
+        for container in containers
+        if container.state in ("exited", "dead")
+        and any(names.of(endpoint.network_id, endpoint.network) for endpoint in container.endpoints)
+    ]
+
+
+def refused(container: Container, again: Collection[str] = ()) -> bool:
+    """Whether an inspected container is to be started. `again`: Docker networks that were gone when it last failed."""
+    if container.restart_policy not in POLICIES or container.state not in ("exited", "dead"):
+        return False
+    gone = "not found" in container.error and any(network in container.error for network in again)
+    return SAID in container.error or gone
