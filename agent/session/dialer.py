@@ -12,6 +12,7 @@ import grpc
 from grpc import aio
 
 from agent.session.answers import Answers
+from agent.session.live import Live
 from agent.session.outbox import Outbox
 from trunkline import log, rpc
 from trunkline.agent.v1 import session_pb2, session_pb2_grpc
@@ -62,6 +63,7 @@ class Session:
         self._outbox = dialogue.outbox
         self._clock = clock
         self._backoff = Backoff(_FIRST_SECONDS, _LIMIT_SECONDS, draw)
+        self.live = Live()
         self._said: set[tuple[str, Reason]] = set()
         self._log = log.get("session")
 
@@ -110,7 +112,8 @@ class Session:
         self._outbox.begin()
         tasks = {asyncio.create_task(self._send(call, welcome.session))}
         try:
-            await self._receive(call, tasks)
+            with self.live.over(channel):
+                await self._receive(call, tasks)
         finally:
             call.cancel()
             for task in tasks:
