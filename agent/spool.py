@@ -10,12 +10,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
 
+from agent.plan.handmade import Exchange
 from trunkline.errors import Reason, TrunklineError
 from trunkline.model import Desired
 
@@ -25,6 +27,8 @@ SCHEMA: Final = 1
 DESIRED: Final = "desired.json"
 DEEDS: Final = "deeds.json"
 DOCKER: Final = "docker.json"
+EXCHANGES: Final = "exchanges.json"
+NAMES: Final = "names.json"
 ACCEPTED: Final = "accept-epoch"
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
@@ -118,6 +122,23 @@ class Spool:
     def keep_docker(self, deeds: DockerDeeds) -> None:
         """Remember `deeds`; networks before they are made."""
         self._write(DOCKER, deeds)
+
+    def exchanges(self) -> dict[str, Exchange]:
+        """Exchanges of Docker networks that were begun and not finished, by network; raises SPOOL_CORRUPT as `desired`
+        does."""
+        return self._read(EXCHANGES, dict[str, Exchange]) or {}
+
+    def keep_exchanges(self, exchanges: Mapping[str, Exchange]) -> None:
+        """Remember `exchanges`; to be called before a container is cut off."""
+        self._write(EXCHANGES, dict(exchanges))
+
+    def names(self, kind: type[T]) -> T | None:
+        """The copy of the fabric's names, as a `kind`; raises SPOOL_CORRUPT as `desired` does."""
+        return self._read(NAMES, kind)
+
+    def keep_names(self, names: object) -> None:
+        """Keep the copy of the fabric's names for a boot with no controller in sight."""
+        self._write(NAMES, names)
 
     def ask_acceptance(self) -> None:
         """Tell the agent that runs, or runs next, that an operator accepts the history in force."""

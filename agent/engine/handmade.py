@@ -32,9 +32,6 @@ _RECIPE: Final = (
 )
 """Fields that the request to make a network shares with the answer that describes it."""
 
-_SETTINGS: Final = ("Links", "DriverOpts", "GwPriority")
-"""Fields of an endpoint that its user set, besides addresses, aliases and MAC."""
-
 _RUNS: Final = ("running", "paused", "restarting")
 
 Json = Mapping[str, Any]
@@ -152,14 +149,6 @@ def member(listed: Json, found: HandMade) -> Member | None:
 
 def detailed(member: Member, answer: Json, network: str) -> Member:
     """A listed container with what connects it again, from /containers/ID/json."""
-    settings = ((answer.get("NetworkSettings") or {}).get("Networks") or {}).get(network) or {}
-    kept: dict[str, object] = {name: settings[name] for name in _SETTINGS if settings.get(name)}
-    # Docker adds the short id by itself, and before 25 shows it among the aliases.
-    aliases = [str(alias) for alias in settings.get("Aliases") or () if not member.id.startswith(str(alias))]
-    if aliases:
-        kept["Aliases"] = aliases
-    # What `--mac-address` asked for; any other MAC is Docker's own, drawn at each connect.
-    mac = (answer.get("Config") or {}).get("MacAddress")
-    if mac and (str(mac).lower() == member.mac or not member.running):
-        kept["MacAddress"] = str(mac)
-    return replace(member, settings=json.dumps(kept, sort_keys=True))
+    settings = reading.wishes(answer, network)
+    settings.pop("IPAMConfig", None)
+    return replace(member, settings=json.dumps(settings, sort_keys=True))

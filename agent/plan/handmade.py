@@ -84,6 +84,24 @@ class Surveyed:
     problem: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A hand-made network of this host with its containers."""
+
+    network: DockerNetwork
+    surveyed: Surveyed
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What an exchange did. `container` "" for a step of the host; `off_ms`: how long the container was off."""
+
+    message: str
+    container: str = ""
+    off_ms: int = 0
+
+
 def foreign(found: Iterable[HandMade], name: str) -> list[HandMade]:
     """Those of the name that this agent did not make, and that are no swarm's."""
     return [

@@ -12,6 +12,7 @@ import grpc
 from grpc import aio
 
 from agent.session.answers import Answers
+from agent.session.importing import Imports
 from agent.session.live import Live
 from agent.session.outbox import Outbox
 from trunkline import log, rpc
@@ -21,6 +22,7 @@ from trunkline.clock import Clock
 from trunkline.errors import Reason, TrunklineError
 from trunkline.model import Desired, HostFacts
 from trunkline.tls import ClientTls
+from trunkline.v1 import network_pb2
 from trunkline.wire import desired_from_pb, hello_to_pb
 
 WELCOME_SECONDS: Final = 10.0
@@ -44,12 +46,14 @@ class Controllers:
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
-    """What is said: `outbox` and `answers` go up, `facts` is asked at each hello, `want` gets each desired state."""
+    """What is said: `outbox`, `answers` and `imports` go up, `facts` is asked at each hello, `want` gets each desired
+    state. Without `imports` this host has no Docker networks that could be taken over."""
 
     outbox: Outbox
     answers: Answers
     facts: Callable[[], Awaitable[HostFacts]]
     want: Callable[[Desired], None]
+    imports: Imports | None = None
 
 
 class Session:
@@ -60,6 +64,7 @@ class Session:
         self._facts = dialogue.facts
         self._want = dialogue.want
         self._answers = dialogue.answers
+        self._imports = dialogue.imports
         self._outbox = dialogue.outbox
         self._clock = clock
         self._backoff = Backoff(_FIRST_SECONDS, _LIMIT_SECONDS, draw)
@@ -169,12 +174,31 @@ class Session:
                     _begin(self._inspect(message.inspect), tasks)
                 case "probe":
                     _begin(self._probe(self._answers.probe(message.probe)), tasks)
+                case "survey":
+                    _begin(self._survey(message.survey), tasks)
+                case "replace":
+                    _begin(self._replace(message.replace), tasks)
                 case other:
                     self._log.debug("message ignored", kind=other)
 
     async def _inspect(self, question: session_pb2.InspectTarget) -> None:
         report = await self._answers.target(question)
         self._outbox.answer(session_pb2.ConnectRequest(target=report))
+
+    async def _survey(self, question: session_pb2.SurveyDocker) -> None:
+        report = session_pb2.DockerSurvey(id=question.id)
+        if self._imports is not None:
+            report = await self._imports.survey(question)
+        self._outbox.answer(session_pb2.ConnectRequest(survey=report))
+
+    async def _replace(self, question: session_pb2.ReplaceDocker) -> None:
+        if self._imports is None:
+            done = network_pb2.ReplaceNetworkResponse(message="nothing to exchange: there is no Docker", done=True)
+            report = session_pb2.ReplaceReport(id=question.id, step=done)
+            self._outbox.answer(session_pb2.ConnectRequest(replaced=report))
+            return
+        async for report in self._imports.replace(question):
+            self._outbox.answer(session_pb2.ConnectRequest(replaced=report))
 
     async def _probe(self, reports: AsyncIterator[session_pb2.ProbeReport]) -> None:
         async for report in reports:

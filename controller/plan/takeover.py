@@ -139,8 +139,8 @@ def _fitting(endpoints: Sequence[FoundEndpoint]) -> Sequence[FoundEndpoint]:
 def _claims(
     snapshot: Snapshot, network: str, endpoints: Sequence[FoundEndpoint], now_ms: int
 ) -> tuple[tuple[Guard, ...], tuple[Op, ...]]:
-    """Claims of each container's addresses: of one that runs for its attachment, of one that does not as kept for
-    its owner."""
+    """Claims of each container's addresses: of one that runs for its attachment, of one that does not as given to the
+    host for its owner, which the host is told and enters into its ledger."""
     guards: dict[str, Guard] = {}
     ops: list[Op] = []
     held = snapshot.addresses.get(network, {})
@@ -193,7 +193,7 @@ def _attachment(endpoint: FoundEndpoint, network: str, holder: str, now_ms: int)
 
 def _address(endpoint: FoundEndpoint, holder: str, now_ms: int) -> AddressRecord:
     return AddressRecord(
-        kind=AddressKind.ATTACHMENT if holder else AddressKind.KEPT,
+        kind=AddressKind.ATTACHMENT if holder else AddressKind.STOCK,
         owner=endpoint.owner or endpoint.container,
         host=endpoint.host,
         holder=holder,
