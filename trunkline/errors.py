@@ -63,6 +63,7 @@ class Reason(enum.Enum):
     EPOCH_MISMATCH = (Status.FAILED_PRECONDITION, True, "The state shown is of another history of the store.")
     ATTACHMENT_NOT_FOUND = (Status.NOT_FOUND, False, "No attachment of that name.")
     ATTACHMENT_EXISTS = (Status.ALREADY_EXISTS, False, "An attachment of that name exists with another spec.")
+    NOT_DETACHABLE = (Status.FAILED_PRECONDITION, False, "Docker, or the network's host access, made the attachment.")
     ATTACHMENT_DETACHING = (Status.FAILED_PRECONDITION, True, "The attachment is being removed.")
     ATTACHMENT_MANAGED = (
         Status.FAILED_PRECONDITION,

@@ -9,7 +9,7 @@ from itertools import islice
 from controller.plan.prefixes import Pool, pool
 from controller.plan.usage import PoolUse, clock, exhausted, use_of
 from controller.state import codec, keys
-from controller.state.pool import PoolIndex
+from controller.state.pool import PoolIndex, is_promised
 from controller.state.records import AddressKind, AddressRecord, NetworkRecord
 from controller.state.snapshot import Snapshot, Stored
 from controller.state.txn import Absent, Delete, Guard, Op, Put, Unchanged
@@ -34,11 +34,13 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """An address, the guard that makes it unique, and what an operator should know ("" mostly)."""
+    """An address, the guard that makes it unique, and what an operator should know ("" mostly). `promised`: it is
+    the owner's wherever it is, and stays so."""
 
     address: IPAddress
     guard: Absent | Unchanged
     note: str = ""
+    promised: bool = False
 
 
 @dataclass(slots=True)
@@ -79,10 +81,11 @@ class Cursors:
 
 
 def choose(snapshot: Snapshot, network: str, prefix: Prefix, owner: Owner, cursor: Cursor, now_ms: int) -> Choice:
-    """The next address for an owner: its own resting or held one first, else the next free one after the cursor,
-    else the one whose rest ended longest ago. Moves the cursor. Raises POOL_EXHAUSTED."""
+    """The next address for an owner: what it is promised, else its own resting or held one, else the next free one
+    after the cursor, else the one whose rest ended longest ago. Moves the cursor. Raises POOL_EXHAUSTED, and
+    OWNER_ELSEWHERE when what it is promised is in use or kept on another host."""
     limits, index = pool(prefix), snapshot.pool(network, 6 if ":" in prefix.cidr else 4)
-    own = _own(snapshot, network, limits, index, owner)
+    own = _promised(snapshot, network, index, owner) or _own(snapshot, network, limits, index, owner)
     if own is not None:
         return own
     skip = cursor.skip
@@ -94,6 +97,37 @@ def choose(snapshot: Snapshot, network: str, prefix: Prefix, owner: Owner, curso
     if held is not None:
         return held
     raise exhausted(network, prefix, limits, index)
+
+
+def _promised(snapshot: Snapshot, network: str, index: PoolIndex, owner: Owner) -> Choice | None:
+    for address, record in index.owned.get(owner.name, {}).items():
+        if record.kind is AddressKind.RESERVED:
+            return Choice(address, _unchanged(snapshot, network, address), promised=True)
+        if record.promised and (record.kind is not AddressKind.ATTACHMENT or record.host != owner.host):
+            raise elsewhere(network, address, record)
+    return None
+
+
+def elsewhere(network: str, address: IPAddress, record: AddressRecord) -> Refusal:
+    """OWNER_ELSEWHERE for an owner whose address somebody has."""
+    whose = "promised to it" if is_promised(record) else "cluster-wide"
+    what = f"{record.owner} has address {address} of network {network} ({whose}) on host {record.host}"
+    what += f", used by {record.holder}" if record.kind is AddressKind.ATTACHMENT else ", where it is kept for it"
+    remedy = f"stop it on host {record.host} first"
+    if is_promised(record):
+        remedy += f", or take the promise back: `trunkline address release {network} {record.owner}`"
+    facts = {"network": network, "address": str(address), "owner": record.owner, "host": record.host}
+    return Refusal(Reason.OWNER_ELSEWHERE, what, remedy, **facts)
+
+
+def next_free(snapshot: Snapshot, network: str, prefix: Prefix, cursor: Cursor) -> Choice | None:
+    """The next address of a prefix that has no record; None when there is none. Moves the cursor."""
+    limits = pool(prefix)
+    value = _next_fit(snapshot, network, limits, snapshot.pool(network, limits.net.version), cursor)
+    if value is None:
+        return None
+    address = limits.address(value)
+    return Choice(address, Absent(keys.address(network, address)))
 
 
 def _own(snapshot: Snapshot, network: str, limits: Pool, index: PoolIndex, owner: Owner) -> Choice | None:
@@ -196,7 +230,7 @@ def requested(
     """The address asked for, anywhere in the prefix, ranges or not. Raises ADDRESS_OUTSIDE, ADDRESS_RESERVED,
     ADDRESS_TAKEN, ADDRESS_RESTING, ADDRESS_CONFLICT, STORE_CORRUPT."""
     limits = pool(prefix)
-    _check_usable(network, limits, address)
+    check_usable(network, limits, address)
     key = keys.address(network, address)
     if key in snapshot.broken:
         raise codec.known_corrupt(key, snapshot.broken[key])
@@ -205,12 +239,15 @@ def requested(
         return Choice(address, Absent(key))
     record = stored.value
     mine = (record.host, record.owner) == (owner.host, owner.name)
+    if record.kind is AddressKind.RESERVED and owner.name and record.owner == owner.name:
+        return Choice(address, Unchanged(key, stored.mod_revision), promised=True)
     if record.kind is AddressKind.RESTING and (mine or max(record.rest_until_ms, record.hold_until_ms) <= now_ms):
         return Choice(address, Unchanged(key, stored.mod_revision))
-    raise _held(network, address, record, now_ms)
+    raise held_by(network, address, record, now_ms)
 
 
-def _check_usable(network: str, limits: Pool, address: IPAddress) -> None:
+def check_usable(network: str, limits: Pool, address: IPAddress) -> None:
+    """Raise ADDRESS_OUTSIDE or ADDRESS_RESERVED for an address that nobody can have."""
     value = int(address)
     facts = {"network": network, "address": str(address)}
     if not limits.is_host(value):
@@ -233,7 +270,8 @@ def _check_usable(network: str, limits: Pool, address: IPAddress) -> None:
     raise Refusal(Reason.ADDRESS_RESERVED, f"address {address} of network {network} {what}", remedy, **facts)
 
 
-def _held(network: str, address: IPAddress, record: AddressRecord, now_ms: int) -> Refusal:
+def held_by(network: str, address: IPAddress, record: AddressRecord, now_ms: int) -> Refusal:
+    """Why an address with a record is not to be had, naming who has it."""
     facts = {"network": network, "address": str(address), "host": record.host, "holder": record.holder}
     where = f"address {address} of network {network}"
     if record.kind is AddressKind.RESTING:
@@ -251,6 +289,12 @@ def _held(network: str, address: IPAddress, record: AddressRecord, now_ms: int) 
     if record.kind is AddressKind.STOCK:
         what = f"{where} is in the stock of host {record.host}"
         return Refusal(Reason.ADDRESS_TAKEN, what, "choose another address", **facts)
+    if record.kind is AddressKind.KEPT:
+        resting = record.rest_until_ms > now_ms
+        until = clock(record.rest_until_ms if resting else record.hold_until_ms)
+        who = record.owner or "its last user"
+        what = f"{where} {'rests' if resting else 'is kept'} until {until} for {who} on host {record.host}"
+        return Refusal(Reason.ADDRESS_RESTING, what, "choose another address, or wait", **facts)
     what = f"{where} is held by attachment {record.holder} on host {record.host}"
     return Refusal(Reason.ADDRESS_TAKEN, what, "choose another address, or detach that one first", **facts)
 
@@ -274,13 +318,19 @@ def release_ops(
     hold: bool = True,
 ) -> tuple[tuple[Guard, ...], tuple[Op, ...]]:
     """Guards and writes that turn held addresses, given as (key, record), into resting ones on `lease`, which lives
-    `keep_seconds` at least. Without rest and hold, or when the network is gone, they are free at once. Raises
-    STORE_CONTENTION without a lease though one is needed by now: the network's times changed meanwhile."""
+    `keep_seconds` at least. Promised ones are their owner's again. Without rest and hold, or when the network is gone,
+    they are free at once. Raises STORE_CONTENTION without a lease though one is needed by now: the network's times
+    changed meanwhile."""
     seconds = keep_seconds(network, hold) if network is not None else 0
     guards: list[Guard] = []
     ops: list[Op] = []
     for key, stored in released:
         guards.append(Unchanged(key, stored.mod_revision))
+        if stored.value.promised and network is not None and not network.deleting:
+            rest = now_ms + network.rest_seconds * 1000 if network.rest_seconds else 0
+            back = AddressRecord(AddressKind.RESERVED, stored.value.owner, since_ms=now_ms, rest_until_ms=rest)
+            ops.append(Put(key, codec.encode(back)))
+            continue
         if network is None or seconds == 0:
             ops.append(Delete(key))
             continue

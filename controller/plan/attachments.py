@@ -232,17 +232,17 @@ def _txn(
         guards.setdefault(fact.key, fact)
     path = codec.Path(keys.ATTACHMENTS, (record.host, record.name))
     ops: list[Op] = [Put(key, codec.encode(record), known=(path, record))]
-    held = AddressRecord(
-        kind=AddressKind.ATTACHMENT,
-        owner=record.owner,
-        host=record.host,
-        holder=record.name,
-        since_ms=record.created_ms,
-    )
-    value = codec.encode(held)
     for choice, _ in choices:
+        held = AddressRecord(
+            kind=AddressKind.ATTACHMENT,
+            owner=record.owner,
+            host=record.host,
+            holder=record.name,
+            since_ms=record.created_ms,
+            promised=choice.promised,
+        )
         path = codec.Path(keys.ADDRESSES, (record.network, choice.address))
-        ops.append(Put(choice.guard.key, value, known=(path, held)))
+        ops.append(Put(choice.guard.key, codec.encode(held), known=(path, held)))
     if mac.claimed:
         ops.append(Put(keys.mac(mac.mac), codec.encode(Claim(holding_key(record.host, record.name)))))
     return Txn(tuple(guards.values()), tuple(ops))
@@ -311,6 +311,17 @@ def _check_asked_for(record: AttachmentRecord) -> None:
         attachment=record.name,
         network=record.network,
     )
+
+
+def _not_ours(record: AttachmentRecord) -> Refusal:
+    where = f"attachment {record.name} on host {record.host}"
+    if record.origin is Origin.DOCKER:
+        what = f"{where} was made by Docker, which alone can take it away"
+        remedy = f"run `docker network disconnect {record.network} {record.target}` on host {record.host}"
+    else:
+        what = f"{where} is the host's own access to network {record.network}"
+        remedy = f"turn it off: `trunkline network update {record.network} --no-host-access`"
+    return Refusal(Reason.NOT_DETACHABLE, what, remedy, host=record.host, attachment=record.name)
 
 
 def removal(

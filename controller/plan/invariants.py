@@ -10,15 +10,17 @@ from controller.plan.addresses import holding_key
 from controller.plan.macs import read_as
 from controller.plan.prefixes import pool
 from controller.plan.uplinks import carries
-from controller.state.records import AddressKind, AddressRecord, AttachmentRecord, NetworkRecord
+from controller.state.pool import is_promised
+from controller.state.records import GIVEN, AddressKind, AddressRecord, AttachmentRecord, NetworkRecord
 from controller.state.snapshot import Snapshot
 from trunkline.ids import DOCKER_NUMBER, IPAddress
+from trunkline.model import Origin
 
 
 def violations(snapshot: Snapshot) -> list[str]:
     """Every breach of a law, one sentence each; [] when all hold. An unreadable value is none, `broken` lists it, and
     what points at it is not judged."""
-    checks = [_networks, _overlaps, _addresses, _unique_macs]
+    checks = [_networks, _overlaps, _addresses, _promises, _unique_macs]
     if not snapshot.broken:
         checks += [_claims, _attachments, _hosts, _statuses]
     return [sentence for check in checks for sentence in check(snapshot)]
@@ -84,6 +86,11 @@ def _addresses(snapshot: Snapshot) -> Iterator[str]:
                 continue
             if stored.value.kind is AddressKind.ATTACHMENT:
                 yield from _held(snapshot, network.value, address, stored.value, where)
+            if stored.value.kind in GIVEN:
+                yield from _given(snapshot, network.value, address, stored.value, where)
+                if stored.lease:
+                    yield f"{where} was given to a host on a lease, so it would be freed on silence"
+            yield from _flags(stored.value, where)
             if stored.value.kind is AddressKind.RESERVED and stored.lease:
                 yield f"{where} is reserved on a lease"
             if stored.value.kind is AddressKind.ATTACHMENT and stored.lease:
@@ -99,6 +106,27 @@ def _held(
     points_back = holder is not None and holder.value.network == network.name and _has(holder.value, address)
     if not points_back and not snapshot.broken:
         yield f"{where} is held for {record.host}/{record.holder}, which does not have it"
+    docker = holder is not None and holder.value.origin is Origin.DOCKER
+    yield from _placed(network, address, where)
+    limits = next((pool(p) for p in network.prefixes if address in pool(p).net), None)
+    # What a host was given it may use later, whatever became of the network meanwhile.
+    if limits is not None and limits.is_excluded(int(address)) and not docker:
+        yield f"{where} is excluded"
+    if network.deleting and not docker:
+        yield f"{where} is held while the network is being deleted"
+
+
+def _given(
+    snapshot: Snapshot, network: NetworkRecord, address: IPAddress, record: AddressRecord, where: str
+) -> Iterator[str]:
+    if not record.host or (record.host not in snapshot.hosts and not snapshot.broken):
+        yield f"{where} was given to host {record.host!r}, which is not known"
+    if record.holder:
+        yield f"{where} was given to host {record.host}, and yet has a holder, {record.holder}"
+    yield from _placed(network, address, where)
+
+
+def _placed(network: NetworkRecord, address: IPAddress, where: str) -> Iterator[str]:
     limits = next((pool(p) for p in network.prefixes if address in pool(p).net), None)
     if limits is None:
         yield f"{where} lies outside its prefixes"
@@ -106,10 +134,26 @@ def _held(
         yield f"{where} is no host address"
     elif int(address) == limits.gateway:
         yield f"{where} is the gateway"
-    elif limits.is_excluded(int(address)):
-        yield f"{where} is excluded"
-    if network.deleting:
-        yield f"{where} is held while the network is being deleted"
+
+
+def _flags(record: AddressRecord, where: str) -> Iterator[str]:
+    if is_promised(record) and not record.owner:
+        yield f"{where} is promised to nobody"
+    if record.promised and record.kind not in (*GIVEN, AddressKind.ATTACHMENT):
+        yield f"{where} is {record.kind} and marked as promised"
+    if record.recalled and record.kind not in GIVEN:
+        yield f"{where} is recalled, though nobody was given it"
+    if record.kind is AddressKind.RESERVED and record.host:
+        yield f"{where} is reserved, and yet on host {record.host}"
+
+
+def _promises(snapshot: Snapshot) -> Iterator[str]:
+    for name, promised in snapshot.promises.items():
+        seen: dict[tuple[str, int], IPAddress] = {}
+        for address, owner in promised.items():
+            other = seen.setdefault((owner, address.version), address)
+            if other != address:
+                yield f"network {name} promises both {other} and {address} to {owner}"
 
 
 def _has(record: AttachmentRecord, address: IPAddress) -> bool:
@@ -131,7 +175,10 @@ def _attachments(snapshot: Snapshot) -> Iterator[str]:
         if network is None:
             yield f"{where} is on network {record.network}, which does not exist"
             continue
-        if network.value.deleting:
+        docker = record.origin is Origin.DOCKER
+        if docker and (record.detaching or not record.addresses):
+            yield f"{where} is Docker's, and {'being detached by us' if record.detaching else 'has no address'}"
+        if network.value.deleting and not docker:
             yield f"{where} is on network {record.network}, which is being deleted"
         if record.no_ip and record.addresses:
             yield f"{where} has addresses though none were wanted"
@@ -149,6 +196,8 @@ def _attachments(snapshot: Snapshot) -> Iterator[str]:
 def _unique_macs(snapshot: Snapshot) -> Iterator[str]:
     holders: dict[str, str] = {}
     for record in _each(snapshot):
+        if record.origin is Origin.DOCKER:
+            continue  # Docker draws these, so that two alike are a finding
         me = holding_key(record.host, record.name)
         other = holders.setdefault(record.mac, me)
         if other != me:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -49,11 +50,11 @@ def use_of(prefix: Prefix, limits: Pool, index: PoolIndex) -> PoolUse:
 def exhausted(network: str, prefix: Prefix, limits: Pool, index: PoolIndex) -> Refusal:
     """POOL_EXHAUSTED, with what is in the pool, who has most of it, and until when the rest of it rests."""
     use = use_of(prefix, limits, index)
-    parts = [_addresses(use.size), f"{use.used} used{_holders(index)}", f"{use.resting} resting{_until(index)}"]
+    parts = [_addresses(use.size), f"{use.used} used{_named(index.by_host)}", f"{use.resting} resting{_until(index)}"]
     if use.reserved:
         parts.append(f"{use.reserved} reserved")
     if use.stock:
-        parts.append(f"{use.stock} in the stock of hosts")
+        parts.append(f"{use.stock} in stock{_named(stock_of(index))}")
     text = f"pool {use.cidr} of network {network} is exhausted: {', '.join(parts)}"
     if use.used + use.resting + use.reserved + use.stock > use.size:
         text += ", some of these outside of its ranges"
@@ -64,10 +65,16 @@ def _addresses(count: int) -> str:
     return "1 address" if count == 1 else f"{count} addresses"
 
 
-def _holders(index: PoolIndex) -> str:
-    if not index.by_host:
+def stock_of(index: PoolIndex) -> Counter[str]:
+    """Addresses in the stock of each host."""
+    kinds = {host: [record.kind for record in given.values()] for host, given in index.given.items()}
+    return +Counter({host: some.count(AddressKind.STOCK) for host, some in kinds.items()})
+
+
+def _named(counts: Counter[str]) -> str:
+    if not counts:
         return ""
-    some = index.by_host.most_common()
+    some = counts.most_common()
     # A single one more is named, too: it takes no more room than to say that there is one.
     named = some if len(some) == _NAMED + 1 else some[:_NAMED]
     others = len(some) - len(named)

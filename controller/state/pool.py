@@ -106,7 +106,7 @@ class PoolIndex:
         """Every address that has a key, whatever it says."""
         self.counts: Counter[AddressKind] = Counter()
         self.by_host: Counter[str] = Counter()
-        """Addresses held, not resting, per host."""
+        """Addresses in use, per host."""
         self.resting: dict[tuple[str, str], dict[IPAddress, AddressRecord]] = {}
         """Resting and held addresses of an owner, by (host, owner)."""
         self.given: dict[str, dict[IPAddress, AddressRecord]] = {}
@@ -133,7 +133,7 @@ class PoolIndex:
             insort(self._order, (record.rest_until_ms, int(address)))
             if len(self._order) > 2 * len(self._rests) + 64:
                 self._order = sorted((until, value) for value, until in self._rests.items())
-        elif record.host:
+        elif record.kind is AddressKind.ATTACHMENT:
             self.by_host[record.host] += 1
 
     def remove(self, address: IPAddress, record: AddressRecord) -> None:
@@ -147,7 +147,7 @@ class PoolIndex:
         if record.kind is AddressKind.RESTING:
             del self._rests[int(address)]
             _drop(self.resting, (record.host, record.owner), address)
-        elif record.host:
+        elif record.kind is AddressKind.ATTACHMENT:
             self.by_host[record.host] -= 1
             if not self.by_host[record.host]:
                 del self.by_host[record.host]
