@@ -23,6 +23,10 @@ from trunkline.model import Desired
 class Engine(Protocol):
     """The Docker Engine. Every call raises DOCKER_UNAVAILABLE when it does not answer in time or as it should."""
 
+    async def version(self) -> str:
+        """The engine's version, such as "20.10.24"."""
+        ...
+
     async def containers(self) -> list[Container]:
         """All containers, running or not, with their endpoints, in one call that no starting container blocks."""
         ...
@@ -99,7 +103,8 @@ class Dock(Protocol):
         ...
 
     def view(self) -> Docked:
-        """How things stand, for the observation."""
+        """How things stand, for the observation. What it says of addresses includes all that was granted by the desired
+        state told last."""
         ...
 
     def note(self, subject: str, message: str) -> None:

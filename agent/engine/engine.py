@@ -30,6 +30,10 @@ class DockerEngine:
         self._host = host
         self._client = Client(socket, host)
 
+    async def version(self) -> str:
+        """See `agent.docking.Engine.version`."""
+        return await self._client.version()
+
     async def containers(self) -> list[Container]:
         """See `agent.docking.Engine.containers`."""
         return self._read(reading.containers, await self._get("containers/json", {"all": "1"}))

@@ -9,14 +9,17 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from agent.apply import Applier, Quarantine
+from agent.docking import Dock, Docked, Ground
 from agent.loop.intake import Intake
 from agent.loop.memory import Memory
 from agent.loop.observer import Look, Observer
 from agent.loop.retries import Retries
+from agent.loop.undocked import Undocked
 from agent.plan import attachments, diff, shims, verify
 from agent.plan.diff import Plan
+from agent.plan.docked import local, merged
 from agent.plan.state import HostConfig, Observed, UplinkConfig
-from agent.plan.steps import AddMacvlan, ConfigureInterface, DeleteInterface, Job, Subject
+from agent.plan.steps import AddMacvlan, AddVlan, ConfigureInterface, DeleteInterface, Job, Subject
 from agent.ports import Links, Prober, Targets
 from trunkline import log, naming
 from trunkline.clock import Clock, SystemClock
@@ -60,6 +63,7 @@ class Loop:
         memory: Memory,
         report: Callable[[Observation], None],
         tick: float,
+        dock: Dock | None = None,
     ) -> None:
         self._world = world
         self._host = host
@@ -79,9 +83,10 @@ class Loop:
         self._quarantine = Quarantine(world.prober, world.clock, world.draw, self.wake)
         self._trouble: TrunklineError | None = None
         self._log = log.get("loop")
-        self.local: Callable[[], shims.Local] = dict
-        """Addresses that containers of this host have by Docker's hand; asked for at each look. Call `wake` when they
-        changed, where the host is to reach them at once."""
+        self._dock = dock or Undocked()
+        self._carried: dict[str, str] = {}
+        self.settled = asyncio.Event()
+        """Set when the first convergence is over, however it ended: what was spooled is made, as far as it can be."""
         self.intake = Intake(host, memory.deeds.epoch)
         if memory.spooled is not None:
             self.intake.restore(memory.spooled)
@@ -105,6 +110,10 @@ class Loop:
         """Something on the host may have changed: look again, in these namespaces, or everywhere when none is named."""
         self._stale.update(places)
         self._eventful = self._eventful or not places
+        self._wake.set()
+
+    def tell(self) -> None:
+        """The Docker side has something new: look and report, without reading namespaces again."""
         self._wake.set()
 
     async def run(self) -> None:
@@ -146,6 +155,7 @@ class Loop:
             self._wake.clear()
             self._hurry.clear()
             await self._guarded(ticked)
+            self.settled.set()
             finished = clock.monotonic()
             calm = finished + min(_REST_LIMIT, max(PACE, DUTY * (finished - started)))
             await self._until(self._wake, self._next_look(tick_due))
@@ -196,10 +206,13 @@ class Loop:
             # to the one that is compared here, above all not to the empty one before the first.
             current, removals = await self._in_force()
             desired = current or Desired("", 0)
+            if current is not None:
+                await self._dock.desired(current, removals)
+            docked = self._dock.view()
             observed = await self._observer.observe(desired, look, touched)
             if current is not None:
                 observed = await self._memory.recognise(observed)
-            plan = self._plan(desired, observed, removals)
+            plan = self._plan(desired, observed, removals, docked)
             if plan.sweep_first and not observed.swept and look is not Look.SWEEP:
                 look = Look.SWEEP
                 continue
@@ -209,6 +222,7 @@ class Loop:
             if not any(todo.jobs()):
                 break
             await self._memory.before(todo, desired)
+            self._note_rebuilt(todo)
             failures = await self._applier.run(todo)
             await self._memory.after(todo, failures)
             done |= self._settle(todo, failures)
@@ -216,6 +230,9 @@ class Loop:
         else:
             self.wake()
         if current is not None:
+            self._dock.ground(Ground(current, removals, plan.networks))
+            parents = {name: planned.parent for name, planned in plan.networks.items()}
+            self._carried = {name: parent.link.name for name, parent in parents.items() if parent and parent.owned}
             self._tell(desired, observed, plan, ticked)
 
     async def _in_force(self) -> tuple[Desired | None, bool]:
@@ -227,8 +244,16 @@ class Loop:
             await self._memory.keep(current, accepted)
         return current, removals
 
-    def _plan(self, desired: Desired, observed: Observed, removals: bool) -> Plan:
-        plan = diff.plan(desired, observed, self.config, removals=removals, fresh=self._fresh, local=self.local())
+    def _plan(self, desired: Desired, observed: Observed, removals: bool, docked: Docked) -> Plan:
+        plan = diff.plan(
+            desired,
+            observed,
+            self.config,
+            removals=removals,
+            fresh=self._fresh,
+            held=docked.parents,
+            local=local(docked),
+        )
         there = attachments.present(observed).keys() | shims.present(observed).keys()
         self._quarantine.keep_only({wanted.name for wanted in desired.attachments}, there)
         return plan
@@ -253,6 +278,17 @@ class Loop:
             removals=due(plan.removals),
         )
 
+    def _note_rebuilt(self, todo: Plan) -> None:
+        """A sub-interface that was there at the last look, and is to be made, went by somebody else's hand."""
+        for job in todo.host:
+            if any(isinstance(step, AddVlan) for step in job.steps) and (
+                link := self._carried.pop(job.subject.name, "")
+            ):
+                subject = f"network {job.subject.name}"
+                self._dock.note(
+                    subject, f"its sub-interface {link} was deleted by somebody while in use; it is made again"
+                )
+
     def _settle(self, todo: Plan, failures: dict[Subject, TrunklineError]) -> set[Job]:
         for subject, error in failures.items():
             self._retries.failed(subject, error)
@@ -271,6 +307,7 @@ class Loop:
             former=self._memory.deeds.marks,
             problems=(*self.intake.problems(), *self._memory.problems(), *self._own_problems()),
         )
+        observation = merged(observation, self._dock.view())
         if ticked or observation != self._reported:
             self._reported = observation
             self._report(observation)

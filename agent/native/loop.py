@@ -102,6 +102,7 @@ class DockerLoop:
         self._ground: Ground | None = None
         self._desired: Desired | None = None
         self._away: TrunklineError | None = None
+        self._docker = ""
         self._told = Docked()
         self._log = log.get("docker")
 
@@ -134,6 +135,7 @@ class DockerLoop:
                 *self._announcer.problems(),
                 *losses.problems(self._losses, self._host),
             ),
+            docker="" if self._away else self._docker,
         )
 
     def note(self, subject: str, message: str) -> None:
@@ -206,6 +208,8 @@ class DockerLoop:
 
     async def _look(self, ticked: bool) -> None:
         done: set[str] = set()
+        if self._away is not None or not self._docker:
+            self._docker = await self._world.engine.version()
         for _ in range(ROUNDS):
             ground = self._ground
             began_ms = self._world.clock.now_ms()
@@ -215,8 +219,8 @@ class DockerLoop:
             names = owners.docker_names(networks, self._desired)
             self._announcer.announce(containers, networks, self._desired)
             await self._ledger.seen(Listing(containers, names, began_ms))
-            docker = ground.docker if ground else ""
-            self._losses = losses.find(self._memory.deeds.containers, self._losses, containers, networks, docker)
+            known = self._memory.deeds.containers
+            self._losses = losses.find(known, self._losses, containers, networks, self._docker)
             await self._memory.containers(self._losses.known)
             if ground is None or not await self._networks.reconcile(ground, networks, containers, done):
                 await self._restarts.look(containers, names, ticked)

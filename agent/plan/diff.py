@@ -59,12 +59,14 @@ def plan(
     *,
     removals: bool = True,
     fresh: bool = False,
+    held: Mapping[str, str] = MappingProxyType({}),
     local: Local = MappingProxyType({}),
 ) -> Plan:
     """Jobs that bring the host nearer to `desired`; empty when it is there.
 
     Without `removals` nothing is taken away. `fresh`: this agent has just started, so that probe interfaces which
-    are found are those of an earlier life. `local`: addresses that containers here have by Docker's hand.
+    are found are those of an earlier life. `held`: names of links that something else than a link sits on, and what, in
+    words. `local`: addresses that containers here have by Docker's hand.
     """
     network_plans = networks.plan(desired.networks, config, observed)
     host = uplinks.jobs(config, observed.links, {network.uplink for network in desired.networks})
@@ -75,7 +77,7 @@ def plan(
     for_host = shims.plan(desired, observed, network_plans, removals, local)
     # A host's own interface goes whatever happens to those of containers, and before the sub-interface under it.
     host += for_host.deletions
-    unneeded, kept, unsure = _unneeded(desired, observed, config, removals)
+    unneeded, kept, unsure = _unneeded(desired, observed, config, removals, held)
     return Plan(
         tuple(host),
         tuple(for_targets.deletions),
@@ -100,14 +102,17 @@ def _stale_probes(observed: Observed) -> list[Job]:
 
 
 def _unneeded(
-    desired: Desired, observed: Observed, config: HostConfig, removals: bool
+    desired: Desired, observed: Observed, config: HostConfig, removals: bool, held: Mapping[str, str]
 ) -> tuple[list[Job], dict[int, Blocked], bool]:
     jobs: list[Job] = []
     kept: dict[int, Blocked] = {}
     unsure = False
     for link in networks.leftovers(desired.networks, config, observed.links):
         found = users.of(link, observed)
-        if found.others:
+        if link.name in held:
+            why = f"sub-interface {link.name} is no longer needed, but {held[link.name]}"
+            kept[link.index] = Blocked(Phase.PENDING, Reason.NETWORK_IN_USE, why)
+        elif found.others:
             kept[link.index] = _lent(link.name, config.host, found.others)
         elif found.fabric:
             kept[link.index] = _carrying(link.name, found.fabric)
