@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from hypothesis import given
@@ -41,12 +41,16 @@ for kind, strategy in ((str, TEXT), (Target, TARGETS)):
 
 def values(kind: type, **given_fields: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
     """Build `kind` with every field drawn, so that a field forgotten on the wire is noticed."""
-    drawn = {}
+    drawn: dict[str, st.SearchStrategy[object]] = {}
+    hints = get_type_hints(kind)
     for field in fields(kind):
+        inner = get_args(hints[field.name])
         if field.name in given_fields:
             drawn[field.name] = given_fields[field.name]
         elif field.type == "int":
-            drawn[field.name] = INT64 if field.name in ("revision", "session") else UINT
+            drawn[field.name] = INT64 if field.name in ("revision", "session", "at_ms", "released_ms") else UINT
+        elif inner[1:] == (Ellipsis,):  # a few are enough to see one lost, many make each example slow
+            drawn[field.name] = st.lists(st.from_type(inner[0]), max_size=3).map(tuple)
     return st.builds(kind, **{f.name: drawn.get(f.name, ...) for f in fields(kind)})
 
 
@@ -76,10 +80,18 @@ def test_a_changed_attachment_is_coded_anew() -> None:
 
 
 def _desired_strategies() -> None:
-    from trunkline.model import AttachmentObservation, HostAttachment, HostNetwork, NetworkObservation
+    from trunkline.model import (
+        AttachmentObservation,
+        EndpointObservation,
+        Event,
+        Grant,
+        HostAttachment,
+        HostNetwork,
+        NetworkObservation,
+    )
 
     phases = st.sampled_from([p for p in Phase if p is not Phase.DETACHING])
-    for kind in (HostNetwork, HostAttachment, HostUplink, Prefix, Problem):
+    for kind in (HostNetwork, HostAttachment, HostUplink, Prefix, Problem, Grant, EndpointObservation, Event):
         st.register_type_strategy(kind, values(kind))
     for observation in (NetworkObservation, AttachmentObservation):
         st.register_type_strategy(observation, values(observation, phase=phases))
