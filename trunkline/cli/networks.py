@@ -8,6 +8,7 @@ import click
 
 from trunkline.cli import words
 from trunkline.cli.choices import Choices, pass_choices, shared, waiting
+from trunkline.cli.import_command import import_
 from trunkline.cli.named import complete_hosts, network_argument
 from trunkline.ids import check_name
 
@@ -29,6 +30,9 @@ DURATION = _Duration()
 @click.group()
 def network() -> None:
     """Create, show, change and delete networks: one VLAN with its prefixes, on many hosts."""
+
+
+network.add_command(import_)
 
 
 @network.command()
