@@ -348,6 +348,7 @@ def release_ops(
             since_ms=now_ms,
             rest_until_ms=now_ms + network.rest_seconds * 1000,
             hold_until_ms=now_ms + seconds * 1000,
+            shared=stored.value.shared,
         )
         ops.append(Put(key, codec.encode(resting), lease))
     return tuple(guards), tuple(ops)

@@ -343,7 +343,8 @@ def removal(
         _held_by(snapshot, record),
         now_ms,
         lease,
-        hold=destroyed is None,
+        # A container that Docker attached can come back to its own host only, which is forgotten if we are here.
+        hold=destroyed is None and record.origin is not Origin.DOCKER,
     )
     seen = (destroyed,) if destroyed is not None else ()
     return (Unchanged(key, stored.mod_revision), *seen, *guards), (*ops, *freed)

@@ -51,13 +51,12 @@ def delete_network(snapshot: Snapshot, name: str) -> DeletePlan:
 
 
 def _holders(snapshot: Snapshot, name: str) -> list[str]:
-    """Attachments, and addresses that are live without one: all but the resting and the conflicting."""
+    """Attachments, and addresses that are in use without one. What hosts have and do not use they let go once they are
+    not told of the network any more; a promise goes with it."""
     holders = [f"{host}/{attachment}" for host, attachment in snapshot.on_network.get(name, ())]
     for address, stored in snapshot.addresses.get(name, {}).items():
         record = stored.value
-        if record.kind in (AddressKind.RESTING, AddressKind.CONFLICT):
-            continue
-        if record.kind is not AddressKind.ATTACHMENT or snapshot.attachment(record.host, record.holder) is None:
+        if record.kind is AddressKind.ATTACHMENT and snapshot.attachment(record.host, record.holder) is None:
             holders.append(f"{address} ({record.kind} {record.owner or record.holder})")
     prefix = keys.addresses(name)
     holders += [f"the unreadable key {key!r}" for key in snapshot.broken if key.startswith(prefix)]
@@ -97,9 +96,9 @@ def finish_delete(snapshot: Snapshot, name: str) -> tuple[Txn, ...] | None:
     (then plan again); None while there is nothing to finish or some host is uncertain.
 
     Races, one by one. *Attach*: it guards the network's mod-revision from before the deletion began, so it fails,
-    now and if its answer was lost and it arrives late; a network made anew has another revision. *Resting keys*:
-    only an attachment's release writes them, and there is no attachment. A lease may delete one at any time; deleting
-    it again is no error. *An address key this snapshot has not seen*: the last transaction demands that nothing
+    now and if its answer was lost and it arrives late; a network made anew has another revision. So does a grant.
+    *Resting keys*: only what is let go becomes one, and all of it has been. A lease may delete one at any time;
+    deleting it again is no error. *An address key this snapshot has not seen*: the last transaction demands that nothing
     under the network's addresses is newer than the snapshot, so what it leaves is known. *Status*: written under a
     guard on the network's revision, so none appears after it is gone; a host that reports the network again before
     that fails the last transaction, which demands that no network status is newer. *The same plan twice*: every
@@ -108,6 +107,8 @@ def finish_delete(snapshot: Snapshot, name: str) -> tuple[Txn, ...] | None:
     stored = snapshot.networks.get(name)
     if stored is None or not stored.value.deleting or uncertain_hosts(snapshot, name) or _holders(snapshot, name):
         return None
+    if any(snapshot.pool(name, version).given for version in (4, 6)):
+        return None  # some host has addresses of it yet, and may give them to a container
     guard = Unchanged(keys.network(name), stored.mod_revision)
     left = [keys.address(name, address) for address in snapshot.addresses.get(name, {})]
     room = MAX_OPS - 4

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from controller.plan.accounts import forgotten
 from controller.plan.attachments import removal
 from controller.plan.placement import readable, unknown_host
 from controller.state import codec, keys
@@ -176,10 +178,11 @@ def forget(snapshot: Snapshot, name: str, now_ms: int, lease: int) -> ForgetPlan
     """Plan to remove a host with everything it held; its addresses rest on `lease`, which must live
     `forget_seconds` at least. Raises HOST_NOT_FOUND, HOST_CONNECTED, STORE_CORRUPT.
 
-    First the host is marked, guarded by the absence of a session: from then on no session opens and no attach
+    First the host is marked, guarded by the absence of a session: from then on no session opens and no attach or grant
     passes, since both guard or read the record. Then its attachments go in chunks, each guarded by the mark and
-    by every attachment as read. Last the host itself goes, if nothing of it is newer than the snapshot. Every guard
-    on the mark is a mod-revision, so a host that registers anew under the name is not touched by a late transaction.
+    by every attachment as read, and with them what else it was given. Last the host itself goes, if nothing of it is
+    newer than the snapshot. Every guard on the mark is a mod-revision, so a host that registers anew under the name
+    is not touched by a late transaction.
     """
     stored = _known(snapshot, name)
     key = keys.host(name)
@@ -218,8 +221,9 @@ def _removals(
     ops: list[Op] = []
     addresses = 0
     held = snapshot.attachments.get(host, {})
-    for name in sorted(held):
-        more_guards, more_ops = removal(snapshot, held[name], now_ms, lease)
+    parts = [removal(snapshot, held[name], now_ms, lease) for name in sorted(held)]
+    parts += _given_back(snapshot, host, now_ms, lease)
+    for more_guards, more_ops in parts:
         if max(len(ops) + len(more_ops), len(guards) + len(more_guards)) > MAX_OPS:
             chunks.append(Txn(tuple(guards), tuple(ops)))
             guards, ops = [guard], []
@@ -229,6 +233,18 @@ def _removals(
     if ops:
         chunks.append(Txn(tuple(guards), tuple(ops)))
     return chunks, tuple(f"{host}/{name}" for name in sorted(held)), addresses
+
+
+def _given_back(
+    snapshot: Snapshot, host: str, now_ms: int, lease: int
+) -> Iterator[tuple[tuple[Guard, ...], tuple[Op, ...]]]:
+    """What the host was given and did not use, or kept."""
+    for name, address in snapshot.given.get(host, ()):
+        stored, network = snapshot.addresses[name][address], snapshot.networks.get(name)
+        key = keys.address(name, address)
+        fate = forgotten(stored.value, network.value if network is not None else None, now_ms, lease)
+        op = Delete(key) if fate.record is None else Put(key, codec.encode(fate.record), fate.lease)
+        yield (Unchanged(key, stored.mod_revision),), (op,)
 
 
 def _last(snapshot: Snapshot, stored: Stored[HostRecord], guard: Guard) -> Txn:
@@ -249,8 +265,9 @@ def _last(snapshot: Snapshot, stored: Stored[HostRecord], guard: Guard) -> Txn:
 def forget_seconds(snapshot: Snapshot, name: str) -> int:
     """Seconds the lease of a forgotten host's addresses must live at least: the longest rest or hold of any network."""
     longest = 0
-    for stored in snapshot.attachments.get(name, {}).values():
-        network = snapshot.networks.get(stored.value.network)
+    names = {stored.value.network for stored in snapshot.attachments.get(name, {}).values()}
+    for one in names.union(network for network, _ in snapshot.given.get(name, ())):
+        network = snapshot.networks.get(one)
         if network is not None:
             longest = max(longest, network.value.rest_seconds, network.value.hold_seconds)
     return longest

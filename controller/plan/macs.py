@@ -105,7 +105,7 @@ def _unbuilt(snapshot: Snapshot, mac: str) -> tuple[Absent | Unchanged, ...] | N
     if not snapshot.exists(held):
         return Unchanged(key, network.mod_revision), Absent(held)
     stored = snapshot.addresses.get(name, {}).get(address)
-    if stored is None or stored.value.kind is not AddressKind.RESTING:
+    if stored is None or stored.value.kind is AddressKind.ATTACHMENT:
         return None
     return Unchanged(key, network.mod_revision), Unchanged(held, stored.mod_revision)
 

@@ -39,6 +39,7 @@ class LetGo:
         for name, stored in snapshot.attachments.get(host, {}).items():
             self.attachments.add(f"{host}/{name}")
             self.addresses.update((stored.value.network, address) for address in stored.value.addresses)
+        self.addresses.update((network, str(address)) for network, address in snapshot.given.get(host, ()))
 
 
 class Releaser:
