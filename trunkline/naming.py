@@ -71,22 +71,17 @@ SHIM_MARK: Final = f"{MARK}shim:"
 """How the mark of every interface of the host's own begins."""
 
 
-def shim_mark(network: str) -> str:
-    """Alias of the host's own interface on a network."""
-    return f"{SHIM_MARK}{network}"
-
-
-def shim_attachment(network: str) -> str:
-    """Name of the attachment (origin HOST) that gives a host its own interface on a network."""
-    return f"host/{network}"
+def shim_mark(attachment: str) -> str:
+    """Alias of the host's own interface on a network; `attachment` is the name of the attachment it is for."""
+    return f"{SHIM_MARK}{attachment}"
 
 
 def attachment_of(alias: str) -> str:
     """Name of the attachment whose interface carries this alias; empty for any other alias."""
-    if alias.startswith(SHIM_MARK):
-        return shim_attachment(alias.removeprefix(SHIM_MARK))
-    start = attachment_mark("")
-    return alias.removeprefix(start) if alias.startswith(start) else ""
+    for start in (SHIM_MARK, attachment_mark("")):
+        if alias.startswith(start):
+            return alias.removeprefix(start)
+    return ""
 
 
 DOCKER_DRIVER: Final = "trunkline"

@@ -70,11 +70,11 @@ def is_shim(link: Link) -> bool:
 
 
 def present(observed: Observed) -> dict[str, Link]:
-    """The host's own interfaces, by the name of their attachment; of two of one network, the first."""
+    """The host's own interfaces, by the name of their attachment; of two of one name, the first."""
     found: dict[str, Link] = {}
     for link in observed.links:
         if is_shim(link):
-            found.setdefault(naming.shim_attachment(link.alias.removeprefix(naming.SHIM_MARK)), link)
+            found.setdefault(naming.attachment_of(link.alias), link)
     return found
 
 
@@ -84,21 +84,21 @@ def plan(
     """Jobs for all of the host's own interfaces. Without `removals` nothing is taken away or made anew."""
     plans = ShimPlans()
     by_name = {network.name: network for network in desired.networks}
-    wanted = {naming.shim_attachment(one.network): one for one in hosts_own(desired)}
+    wanted = {one.name: one for one in hosts_own(desired)}
     found = present(observed)
     for link in observed.links:
-        name = naming.shim_attachment(link.alias.removeprefix(naming.SHIM_MARK))
+        name = naming.attachment_of(link.alias)
         if is_shim(link) and (name not in wanted or found[name] is not link):
             _remove(plans, name, link, removals)
         elif _unfinished(link):
             _remove(plans, link.name, link, removals=True)
-    for key, one in wanted.items():
+    for one in wanted.values():
         parent = _parent(one, networks)
         if isinstance(parent, Blocked):
             plans.blocked[one.name] = parent
         else:
             routes = _routes(one, by_name[one.network], desired, observed, local)
-            _plan_one(plans, one, by_name[one.network], parent, found.get(key), routes, observed, removals)
+            _plan_one(plans, one, by_name[one.network], parent, found.get(one.name), routes, observed, removals)
     return plans
 
 
@@ -173,7 +173,7 @@ def _spec(
     routes: tuple[tuple[str, str], ...],
     found: Link | None,
 ) -> ShimSpec:
-    alias = naming.shim_mark(network.name)
+    alias = naming.shim_mark(wanted.name)
     addresses = tuple(_alone(address) for address in wanted.addresses)
     strange = {match.canonical(address) for address in found.host_addresses} - set(addresses) if found else set()
     cidrs = tuple(prefix.cidr for prefix in network.prefixes)
@@ -288,7 +288,7 @@ def observations(
     """What is to be reported of the host's own interfaces: those wanted, and those that are there all the same."""
     there = present(observed)
     for wanted in hosts_own(desired):
-        link = there.pop(naming.shim_attachment(wanted.network), None)
+        link = there.pop(wanted.name, None)
         planned = plans.wanted.get(wanted.name)
         words = (Phase.READY, "", planned.note) if planned and planned.found and not planned.differences else None
         words = words or _of_network(wanted, plans, failures)

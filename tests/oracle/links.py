@@ -40,12 +40,15 @@ class SeenAddress:
 
 @dataclass(frozen=True)
 class SeenRoute:
-    """A route as `ip route` shows it."""
+    """A route as `ip route` shows it; `destination` has its prefix length, but for "default". `protocol` is a name
+    that iproute2 knows, or a number."""
 
     destination: str
     gateway: str
     ifname: str
     metric: int
+    source: str = ""
+    protocol: str = ""
 
 
 def _ip(namespace: str | None, *words: str) -> list[dict[str, Any]]:
@@ -104,14 +107,22 @@ def addresses_of(ifname: str, namespace: str | None = None) -> list[str]:
     return [seen.address for seen in addresses(namespace) if seen.ifname == ifname and seen.scope == "global"]
 
 
+def _whole(destination: str, family: int) -> str:
+    return (
+        destination if "/" in destination or destination == "default" else f"{destination}/{32 if family == 4 else 128}"
+    )
+
+
 def routes(namespace: str | None = None, family: int = 4) -> list[SeenRoute]:
     """Routes of the main table of a named namespace, in the order in which the kernel tries them."""
     return [
         SeenRoute(
-            destination=entry["dst"],
+            destination=_whole(entry["dst"], family),
             gateway=entry.get("gateway", ""),
             ifname=entry.get("dev", ""),
             metric=entry.get("metric", 0),
+            source=entry.get("prefsrc", ""),
+            protocol=str(entry.get("protocol", "")),
         )
         for entry in _ip(namespace, f"-{family}", "route", "show", "table", "main")
     ]

@@ -10,7 +10,7 @@ from netns.places import Place, Places
 from oracle import links as oracle
 
 from agent.kernel.links import KernelLinks
-from agent.plan.state import Namespace
+from agent.plan.state import Namespace, ShimRoute
 from agent.ports import Links
 
 
@@ -78,6 +78,22 @@ class World(Protocol):
 
     def default(self, where: Namespace) -> tuple[str, str]:
         """(gateway, interface) of the IPv4 default route in force; ("", "") without."""
+        ...
+
+    def lose_address(self, where: Namespace, name: str, address: str) -> None:
+        """Take an address from a link."""
+        ...
+
+    def add_route(self, name: str, destination: str, metric: int) -> None:
+        """Somebody else's route of the host's, straight to a link."""
+        ...
+
+    def lose_route(self, name: str, destination: str, metric: int) -> None:
+        """Take a route of the host's away, whoever made it."""
+        ...
+
+    def routes(self, name: str) -> set[tuple[str, str, int]]:
+        """(destination, source, metric) of all of the host's routes to a link that somebody set."""
         ...
 
 
@@ -155,6 +171,31 @@ class KernelWorld:
     def default(self, where: Namespace) -> tuple[str, str]:
         return next(iter(oracle.default_gateways(self._at(where).name)), ("", ""))
 
+    def read(self, path: str) -> str:
+        """A setting of the host's."""
+        return self._here.run("cat", path).strip()
+
+    def write(self, path: str, value: str) -> None:
+        """Change a setting of the host's."""
+        self._here.run("sh", "-c", f"echo {value} > {path}")
+
+    def lose_address(self, where: Namespace, name: str, address: str) -> None:
+        self._at(where).ip("address", "del", address, "dev", name)
+
+    def add_route(self, name: str, destination: str, metric: int) -> None:
+        self._here.ip("route", "add", destination, "dev", name, "metric", str(metric))
+
+    def lose_route(self, name: str, destination: str, metric: int) -> None:
+        self._here.ip("route", "del", destination, "dev", name, "metric", str(metric))
+
+    def routes(self, name: str) -> set[tuple[str, str, int]]:
+        return {
+            (route.destination, route.source, route.metric)
+            for family in (4, 6)
+            for route in oracle.routes(self._here.name, family)
+            if route.ifname == name and route.protocol != "kernel"
+        }
+
 
 class FakeWorld:
     """The fake."""
@@ -227,3 +268,23 @@ class FakeWorld:
         space = self.kernel.space(where)
         best = min((route for route in space.routes if route.version == 4), key=lambda r: r.metric, default=None)
         return (best.gateway, space.interfaces[best.index].link.name) if best else ("", "")
+
+    def lose_address(self, where: Namespace, name: str, address: str) -> None:
+        self.kernel.space(where).interfaces[self._index(where, name)].addresses.remove(address)
+
+    def add_route(self, name: str, destination: str, metric: int) -> None:
+        route = ShimRoute(self.index(name), destination, "", metric)
+        self.kernel.space(self.host).foreign_routes.append(route)
+
+    def lose_route(self, name: str, destination: str, metric: int) -> None:
+        space, gone = self.kernel.space(self.host), (self.index(name), destination, metric)
+        for routes in (space.marked_routes, space.foreign_routes):
+            routes[:] = [route for route in routes if (route.index, route.destination, route.metric) != gone]
+
+    def routes(self, name: str) -> set[tuple[str, str, int]]:
+        space = self.kernel.space(self.host)
+        return {
+            (route.destination, route.source, route.metric)
+            for route in (*space.marked_routes, *space.foreign_routes)
+            if route.index == self.index(name)
+        }
