@@ -12,8 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
-from agent import app
-from agent.config import Config, load
+from agent import app, units
+from agent.config import PLUGIN_SOCKET, Config, load
 from agent.spool import Spool
 from trunkline import log
 from trunkline.errors import TrunklineError
@@ -38,6 +38,8 @@ A configuration file (TOML), with its defaults:
 
   [docker]
   socket = "/var/run/docker.sock"      # "" on a host without Docker
+  networks = true                      # make the fabric's networks in Docker, and give its containers addresses
+  plugin_socket = "/run/docker/plugins/trunkline.sock"    # unless systemd hands it over (`trunkline-agent units DIR`)
 
   [tls]                                # required beyond this machine: ca, cert, key, server_name = ""
 
@@ -51,6 +53,8 @@ Exit status: 0 stopped as asked, 1 could not run or finish, 2 the configuration 
 def main(argv: list[str] | None = None) -> None:
     """Entry point; never returns."""
     options = _parser().parse_args(argv)
+    if options.command == "units":
+        _units(options)
     try:
         config = load(options.config)
     except TrunklineError as error:
@@ -82,6 +86,16 @@ def _act(options: argparse.Namespace, config: Config) -> None:
         asyncio.run(app.serve(config))
 
 
+def _units(options: argparse.Namespace) -> NoReturn:
+    try:
+        socket = load(options.config).plugin_socket if options.config.exists() else PLUGIN_SOCKET
+        for path in units.write(options.directory, options.config, socket or PLUGIN_SOCKET):
+            print(path)
+    except TrunklineError as error:
+        _fail(error, 2)
+    sys.exit(0)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="trunkline-agent",
@@ -106,6 +120,12 @@ def _parser() -> argparse.ArgumentParser:
         help="after a restore: let the agent remove what the renewed history no longer wants",
         description="Confirms the fabric's renewed history on this host, so that removals go on.",
     )
+    service = commands.add_parser(
+        "units",
+        help="write the units of systemd for this installation",
+        description="Writes trunkline-agent.socket and trunkline-agent.service for this program and configuration.",
+    )
+    service.add_argument("directory", type=Path, metavar="DIR", help="such as /etc/systemd/system")
     return parser
 
 

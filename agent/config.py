@@ -5,11 +5,15 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from agent.plan.state import UplinkConfig
 from trunkline import config as toml
 from trunkline import ids, log, tls
 from trunkline.errors import Reason, Refusal
+
+PLUGIN_SOCKET: Final = "/run/docker/plugins/trunkline.sock"
+"""Docker looks a plugin's socket up in this directory, by the name of the IPAM driver."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +39,12 @@ class UplinkSection:
 
 @dataclass(frozen=True, slots=True)
 class DockerSection:
-    """[docker]: path of the engine's socket; empty where there is no Docker."""
+    """[docker]: path of the engine's socket, empty where there is no Docker; whether networks are made there and
+    Docker is served addresses; and where, unless the service manager hands the socket over."""
 
     socket: str = "/var/run/docker.sock"
+    networks: bool = True
+    plugin_socket: str = PLUGIN_SOCKET
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +79,8 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The configuration as the agent uses it: checked, defaults filled in."""
+    """The configuration as the agent uses it: checked, defaults filled in. `plugin_socket` is "" when Docker's networks
+    are none of the agent's business."""
 
     host: str
     machine_id: str
@@ -83,6 +91,7 @@ class Config:
     uplinks: tuple[UplinkConfig, ...]
     labels: dict[str, str]
     docker_socket: str
+    plugin_socket: str
     log: LogSection
 
 
@@ -95,6 +104,12 @@ def load(path: Path) -> Config:
     client = None if file.tls is None else tls.ClientTls(file.tls.ca, file.tls.cert, file.tls.key, file.tls.server_name)
     _check_controllers(file, client, source)
     _check(file.agent.tick_seconds >= 1, source, "agent.tick_seconds is below 1", "30 is a good choice")
+    _check(
+        not file.docker.networks or file.docker.plugin_socket.startswith("/"),
+        source,
+        f"docker.plugin_socket {file.docker.plugin_socket!r} is not an absolute path",
+        f"use {PLUGIN_SOCKET}, where Docker looks for it, or set networks = false",
+    )
     _check(
         file.log.level in log.LEVELS,
         source,
@@ -111,6 +126,7 @@ def load(path: Path) -> Config:
         uplinks=_uplinks(file, source),
         labels=file.labels,
         docker_socket=file.docker.socket,
+        plugin_socket=file.docker.plugin_socket if file.docker.networks and file.docker.socket else "",
         log=file.log,
     )
 
