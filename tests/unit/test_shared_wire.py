@@ -39,6 +39,10 @@ for kind, strategy in ((str, TEXT), (Target, TARGETS)):
     st.register_type_strategy(kind, strategy)
 
 
+def _few(kind: type) -> st.SearchStrategy[object]:
+    return st.lists(st.deferred(lambda: st.from_type(kind)), max_size=3).map(tuple)
+
+
 def values(kind: type, **given_fields: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
     """Build `kind` with every field drawn, so that a field forgotten on the wire is noticed."""
     drawn: dict[str, st.SearchStrategy[object]] = {}
@@ -50,7 +54,7 @@ def values(kind: type, **given_fields: st.SearchStrategy[object]) -> st.SearchSt
         elif field.type == "int":
             drawn[field.name] = INT64 if field.name in ("revision", "session", "at_ms", "released_ms") else UINT
         elif inner[1:] == (Ellipsis,):  # a few are enough to see one lost, many make each example slow
-            drawn[field.name] = st.lists(st.from_type(inner[0]), max_size=3).map(tuple)
+            drawn[field.name] = _few(inner[0])
     return st.builds(kind, **{f.name: drawn.get(f.name, ...) for f in fields(kind)})
 
 
