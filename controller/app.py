@@ -23,6 +23,7 @@ from controller.api.authz import MAY_CALL, AuthzInterceptor
 from controller.api.check import CheckApi
 from controller.api.directory import DirectoryApi
 from controller.api.fabric import FabricApi
+from controller.api.grants import GrantApi
 from controller.api.hosts import HostApi
 from controller.api.networks import NetworkApi
 from controller.api.session import SessionApi
@@ -34,6 +35,7 @@ from controller.store.etcd.embedded import EmbeddedEtcd
 from controller.store.etcd.store import EtcdStore
 from controller.store.port import Store
 from trunkline import log
+from trunkline.agent.v1 import address_pb2_grpc as grants_pb2_grpc
 from trunkline.agent.v1 import directory_pb2_grpc, session_pb2_grpc
 from trunkline.clock import Clock, SystemClock
 from trunkline.errors import Reason, TrunklineError
@@ -95,6 +97,7 @@ class App:
         address_pb2_grpc.add_AddressServiceServicer_to_server(AddressApi(replica), server)
         check_pb2_grpc.add_CheckServiceServicer_to_server(CheckApi(replica), server)
         session_pb2_grpc.add_SessionServiceServicer_to_server(SessionApi(replica), server)
+        grants_pb2_grpc.add_AddressServiceServicer_to_server(GrantApi(replica), server)
         directory_pb2_grpc.add_DirectoryServiceServicer_to_server(DirectoryApi(replica), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (*MAY_CALL, grpc_health.SERVICE_NAME, reflection.SERVICE_NAME)

@@ -60,7 +60,7 @@ class AttachmentApi(attachment_pb2_grpc.AttachmentServiceServicer):
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
-        self._cursors = Cursors()
+        self._cursors = replica.cursors
 
     async def Attach(self, request: attachment_pb2.AttachRequest, context: Context) -> attachment_pb2.AttachResponse:
         """One plan, one commit; nothing is waited for."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 import grpc
 from grpc import aio
 
-from trunkline.errors import Reason, TrunklineError
+from trunkline.errors import Reason, Refusal, TrunklineError
 from trunkline.tls import peer_identity
 
 LOCAL: Final = ""
@@ -26,6 +26,7 @@ MAY_CALL: Final[dict[str, frozenset[str]]] = {
     "trunkline.v1.CheckService": _OPERATORS,
     "trunkline.agent.v1.SessionService": _AGENTS,
     "trunkline.agent.v1.DirectoryService": _AGENTS,
+    "trunkline.agent.v1.AddressService": _AGENTS,
 }
 """Kinds of identity that may call a service; a service that is not listed may be called by nobody."""
 
@@ -41,6 +42,18 @@ def check(service: str, identity: str) -> None:
             f"{identity or 'a local caller'} may not call {service.rpartition('.')[2]}",
             "use a certificate of the right kind (operator:<name> or host:<name>)",
             identity=identity,
+        )
+
+
+def check_host(identity: str, host: str, what: str) -> None:
+    """Return if `identity` may speak for `host`: it is the host's own, or a local caller's. HOST_IDENTITY otherwise;
+    `what` names what was said for the host."""
+    if identity and identity != f"host:{host}":
+        raise Refusal(
+            Reason.HOST_IDENTITY,
+            f"the certificate is for {identity}, {what} for host {host}",
+            f"issue a certificate for host:{host}",
+            host=host,
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from grpc import aio
 
+from controller.api.authz import check_host
 from controller.fleet import Session
 from controller.reconcile.replica import Replica
 from controller.reconcile.settling import Settling
@@ -41,7 +42,7 @@ class SessionApi(session_pb2_grpc.SessionServiceServicer):
     ) -> AsyncIterator[session_pb2.ConnectResponse]:
         """Greet, then push and listen until either side ends."""
         facts = await _greeted(requests)
-        _check_identity(peer_identity(context), facts.host)
+        check_host(peer_identity(context), facts.host, "the hello")
         async with self._replica.session(facts) as (session, settling):
             reader = asyncio.create_task(_listen(requests, session, settling))
             try:
@@ -82,16 +83,6 @@ async def _greeted(requests: Requests) -> HostFacts:
             Reason.INVALID_ARGUMENT, f"host {hello.host} names no machine-id", "give the machine an /etc/machine-id"
         )
     return hello_from_pb(hello)
-
-
-def _check_identity(identity: str, host: str) -> None:
-    if identity and identity != f"host:{host}":
-        raise Refusal(
-            Reason.HOST_IDENTITY,
-            f"the certificate is for {identity}, the hello for host {host}",
-            f"issue a certificate for host:{host}",
-            host=host,
-        )
 
 
 async def _listen(requests: Requests, session: Session, settling: Settling) -> None:

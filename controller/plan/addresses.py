@@ -279,10 +279,9 @@ def held_by(network: str, address: IPAddress, record: AddressRecord, now_ms: int
         until = clock(record.rest_until_ms if resting else record.hold_until_ms)
         what = f"{'rests' if resting else 'is held'} until {until} for {record.owner} on host {record.host}"
         return Refusal(Reason.ADDRESS_RESTING, f"{where} {what}", "choose another address, or wait", **facts)
-    if record.kind is AddressKind.RESERVED:
-        return Refusal(
-            Reason.ADDRESS_RESERVED, f"{where} is reserved for {record.owner}", "choose another address", **facts
-        )
+    if record.kind is AddressKind.RESERVED or (record.promised and record.kind is not AddressKind.ATTACHMENT):
+        what = f"{where} is reserved for {record.owner}"
+        return Refusal(Reason.ADDRESS_RESERVED, what, "choose another address", **facts)
     if record.kind is AddressKind.CONFLICT:
         what = f"{where} is answered for by somebody else on the wire ({record.holder or 'unknown'})"
         return Refusal(Reason.ADDRESS_CONFLICT, what, "find the other user, or choose another address", **facts)

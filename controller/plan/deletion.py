@@ -98,11 +98,11 @@ def finish_delete(snapshot: Snapshot, name: str) -> tuple[Txn, ...] | None:
     Races, one by one. *Attach*: it guards the network's mod-revision from before the deletion began, so it fails,
     now and if its answer was lost and it arrives late; a network made anew has another revision. So does a grant.
     *Resting keys*: only what is let go becomes one, and all of it has been. A lease may delete one at any time;
-    deleting it again is no error. *An address key this snapshot has not seen*: the last transaction demands that nothing
-    under the network's addresses is newer than the snapshot, so what it leaves is known. *Status*: written under a
-    guard on the network's revision, so none appears after it is gone; a host that reports the network again before
-    that fails the last transaction, which demands that no network status is newer. *The same plan twice*: every
-    transaction guards the network's mod-revision, which no key ever has again.
+    deleting it again is no error. *An address key this snapshot has not seen*: the last transaction demands that
+    nothing under the network's addresses is newer than the snapshot, so what it leaves is known. *Status*: written
+    under a guard on the network's revision, so none appears after it is gone; a host that reports the network again
+    before that fails the last transaction, which demands that no network status is newer. *The same plan twice*:
+    every transaction guards the network's mod-revision, which no key ever has again.
     """
     stored = snapshot.networks.get(name)
     if stored is None or not stored.value.deleting or uncertain_hosts(snapshot, name) or _holders(snapshot, name):

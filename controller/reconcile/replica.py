@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from controller.fleet import Fleet, Session
+from controller.plan.addresses import Cursors
 from controller.plan.desired import Made, desired
 from controller.plan.hosts import register
 from controller.reconcile.commit import Committer, Planned
@@ -46,6 +47,7 @@ class Replica:
         self.follower = Follower(store, clock, Backoff(0.05, 2.0))
         self.committer = Committer(store, self.follower)
         self.leases = RestLeases(store, clock)
+        self.cursors = Cursors()
         self.releaser = Releaser(store, self.follower, self.leases, clock)
         self._lease = ReplicaLease(store, clock, Backoff(0.05, 2.0), self._lost_lease)
         self._upkeep = Upkeep(self.releaser, self.follower, clock)

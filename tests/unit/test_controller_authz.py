@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from controller.api.authz import MAY_CALL, check
+from trunkline.agent.v1 import address_pb2 as grants_pb2
 from trunkline.agent.v1 import directory_pb2, session_pb2
 from trunkline.errors import Reason, TrunklineError
 from trunkline.v1 import address_pb2, attachment_pb2, check_pb2, fabric_pb2, host_pb2, network_pb2
 
-FILES = (address_pb2, attachment_pb2, check_pb2, directory_pb2, fabric_pb2, host_pb2, network_pb2, session_pb2)
+AGENTS = (directory_pb2, grants_pb2, session_pb2)
+FILES = (*AGENTS, address_pb2, attachment_pb2, check_pb2, fabric_pb2, host_pb2, network_pb2)
 SERVICES = {service.full_name for file in FILES for service in file.DESCRIPTOR.services_by_name.values()}
 
 

@@ -1,0 +1,107 @@
+"""trunkline.agent.v1.AddressService: addresses for hosts, while Docker waits."""
+
+# ruff: noqa: N802 - method names are those of the proto
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import Any, Final
+
+from grpc import aio
+
+from controller.api.authz import check_host
+from controller.plan.addresses import Cursors
+from controller.plan.grants import Ask, GrantPlan, grant
+from controller.reconcile.commit import Planned
+from controller.reconcile.replica import Replica
+from controller.reconcile.subscription import Subscription
+from controller.state.snapshot import Snapshot
+from trunkline import log
+from trunkline.agent.v1 import address_pb2, address_pb2_grpc
+from trunkline.errors import Reason, Refusal
+from trunkline.ids import IPAddress, check_name
+from trunkline.tls import peer_identity
+
+MARGIN: Final = 0.3
+"""Seconds of a call's time that are left for the refusal to travel: a deadline that passes says nothing of why."""
+
+PATIENCE: Final = 30.0
+"""Seconds that are waited at most, whatever the call's deadline."""
+
+_log = log.get("grants")
+
+Context = aio.ServicerContext[Any, Any]
+
+
+class _Granting:
+    """Plans one address; after a lost race the cursor jumps away from the other replica's. Remembers what it has
+    recalled, so that it asks for one address at a time."""
+
+    def __init__(self, replica: Replica, cursors: Cursors, ask: Ask) -> None:
+        self._replica = replica
+        self._cursors = cursors
+        self._ask = ask
+        self._raced = False
+        self.recalled: frozenset[IPAddress] = frozenset()
+
+    def __call__(self, snapshot: Snapshot) -> Planned[GrantPlan]:
+        if self._raced:
+            self._cursors.jump(self._ask.network, secrets.randbits(32))
+        plan = grant(snapshot, self._ask, self._cursors, self._replica.clock.now_ms(), self.recalled)
+        self._raced = plan.address is not None
+        return Planned(plan.txn, plan)
+
+
+class GrantApi(address_pb2_grpc.AddressServiceServicer):
+    """See protos/trunkline/agent/v1/address.proto."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self._cursors = replica.cursors
+
+    async def Grant(self, request: address_pb2.GrantRequest, context: Context) -> address_pb2.GrantResponse:
+        """Give at once what nobody has, else wait for what others let go."""
+        check_host(peer_identity(context), request.host, "the request")
+        ask = _asked(request)
+        left = context.time_remaining()
+        deadline = asyncio.get_running_loop().time() + min(PATIENCE, left if left is not None else 0.0) - MARGIN
+        with self._replica.subscribed() as subscription:
+            plan = await self._granted(ask, subscription, deadline)
+        _log.debug("granted", host=ask.host, network=ask.network, address=str(plan.address))
+        return address_pb2.GrantResponse(address=str(plan.address), promised=plan.promised)
+
+    async def _granted(self, ask: Ask, subscription: Subscription, deadline: float) -> GrantPlan:
+        planner = _Granting(self._replica, self._cursors, ask)
+        while True:
+            plan, _ = await self._replica.committer.commit(planner)
+            if plan.refusal is None:
+                return plan
+            planner.recalled = plan.recalled
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await _touched(subscription, ask.network)
+            except TimeoutError:
+                raise plan.refusal from None
+
+
+async def _touched(subscription: Subscription, network: str) -> None:
+    """Return once the network, an address of it or the connection of a host has changed."""
+    while network not in (await subscription.next()).networks:
+        pass
+
+
+def _asked(request: address_pb2.GrantRequest) -> Ask:
+    check_name("host", request.host)
+    check_name("network", request.network)
+    if request.version not in (4, 6) and not request.address:
+        raise Refusal(Reason.INVALID_ARGUMENT, f"IP version {request.version} is none", "ask for 4 or 6")
+    return Ask(
+        host=request.host,
+        network=request.network,
+        version=request.version,
+        address=request.address,
+        owner=request.owner,
+        shared=request.shared,
+        spare=request.spare,
+    )
