@@ -12,6 +12,7 @@ from controller.state.records import AddressKind, Claim, HostRecord, NetworkReco
 from controller.state.snapshot import Snapshot, Stored
 from controller.state.txn import MAX_OPS, Delete, NoneNewer, Op, Put, Txn, Unchanged
 from trunkline.errors import Reason, Refusal
+from trunkline.model import Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ def delete_network(snapshot: Snapshot, name: str) -> DeletePlan:
         return DeletePlan(None, None, True)
     if stored.value.deleting:
         return DeletePlan(None, stored.value)
-    holders = _holders(snapshot, name)
+    holders = _holders(snapshot, name, own=False)
     if holders:
         more = f" and {len(holders) - 10} more" if len(holders) > 10 else ""
         raise Refusal(
@@ -50,10 +51,12 @@ def delete_network(snapshot: Snapshot, name: str) -> DeletePlan:
     return DeletePlan(Txn(guards, (Put(key, codec.encode(record)),)), record)
 
 
-def _holders(snapshot: Snapshot, name: str) -> list[str]:
+def _holders(snapshot: Snapshot, name: str, own: bool = True) -> list[str]:
     """Attachments, and addresses that are in use without one. What hosts have and do not use they let go once they are
-    not told of the network any more; a promise goes with it."""
-    holders = [f"{host}/{attachment}" for host, attachment in snapshot.on_network.get(name, ())]
+    not told of the network any more; a promise goes with it. `own`: and hosts' own interfaces, which are taken away
+    when the network is being deleted."""
+    held = ((one, snapshot.attachments[one[0]][one[1]].value) for one in snapshot.on_network.get(name, ()))
+    holders = [f"{host}/{named}" for (host, named), record in held if own or record.origin is not Origin.HOST]
     for address, stored in snapshot.addresses.get(name, {}).items():
         record = stored.value
         if record.kind is AddressKind.ATTACHMENT and snapshot.attachment(record.host, record.holder) is None:
