@@ -114,3 +114,16 @@ def candidates(containers: Sequence[Container], names: DockerNames, network: str
         if address and any(address in endpoint.requested for endpoint in endpoints):
             fixed.append(container)
     return fixed or found
+
+
+def holders(containers: Sequence[Container], names: DockerNames, network: str) -> dict[str, str]:
+    """Addresses that running containers have on a fabric network, or on a Docker network that was not listed yet, and
+    the containers' names."""
+    return {
+        address.partition("/")[0]: container.name
+        for container in containers
+        if container.runs
+        for endpoint in container.endpoints
+        if names.of(endpoint.network_id, endpoint.network) in (network, None)
+        for address in endpoint.addresses
+    }
