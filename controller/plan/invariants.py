@@ -112,7 +112,7 @@ def _held(
     # What a host was given it may use later, whatever became of the network meanwhile.
     if limits is not None and limits.is_excluded(int(address)) and not docker:
         yield f"{where} is excluded"
-    if network.deleting and not docker:
+    if network.deleting and (holder is None or holder.value.origin is Origin.TRUNKLINE):
         yield f"{where} is held while the network is being deleted"
 
 
@@ -178,7 +178,8 @@ def _attachments(snapshot: Snapshot) -> Iterator[str]:
         docker = record.origin is Origin.DOCKER
         if docker and (record.detaching or not record.addresses):
             yield f"{where} is Docker's, and {'being detached by us' if record.detaching else 'has no address'}"
-        if network.value.deleting and not docker:
+        # Docker's go when their hosts say so, the hosts' own when they were seen gone.
+        if network.value.deleting and record.origin is Origin.TRUNKLINE:
             yield f"{where} is on network {record.network}, which is being deleted"
         if record.no_ip and record.addresses:
             yield f"{where} has addresses though none were wanted"
