@@ -95,16 +95,16 @@ class Resolver:
 
     def _look(self) -> tuple[str, ...] | None:
         due = bool(self.problem) and self._monotonic() > self._looked + AGAIN
-        if self._signature() == self._seen and not due:
+        seen = self._signature()
+        if seen == self._seen and not due:
             return None
-        self._looked = self._monotonic()
+        # As it was before: what somebody wrote while we looked, and what we write, is looked at again.
+        self._looked, self._seen = self._monotonic(), seen
         try:
-            found = self._lead()
+            return self._lead()
         except (OSError, TrunklineError) as error:
-            found = self.upstreams()
             self._tell(f"{self._places.resolv_conf} cannot be changed: {_words(error)}")
-        self._seen = self._signature()
-        return found
+            return self.upstreams()
 
     def undo(self) -> bool:
         """Put back what was changed here, or by an agent that was killed; whether there was anything. Raises
