@@ -12,8 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 from random import random
 
+from agent.activation import Notifier
 from agent.cleanup import cleanup
 from agent.config import Config
+from agent.docker_side import DockerSide, docker_side
 from agent.engine import DockerTargets
 from agent.kernel.links import KernelLinks
 from agent.kernel.siblings import KernelSiblings
@@ -22,6 +24,8 @@ from agent.plan import uplinks
 from agent.plan.state import HostConfig
 from agent.probes.prober import ChildProber
 from agent.session import Answers, Controllers, Dialogue, Outbox, Session
+from agent.session.granting import SessionGranter
+from agent.session.live import Live
 from agent.spool import Spool
 from trunkline import log
 from trunkline.clock import SystemClock
@@ -31,6 +35,7 @@ from trunkline.model import HostFacts, HostUplink
 
 async def serve(config: Config) -> None:
     """Run the agent until SIGTERM or SIGINT. What it made on the host stays: containers keep running."""
+    notifier = Notifier()
     spool = Spool(config.state_dir)
     spool.prepare()
     with alone(config.state_dir):
@@ -40,7 +45,10 @@ async def serve(config: Config) -> None:
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         with contextlib.suppress(asyncio.CancelledError):
             async with _world(config, probing=True) as world:
-                await _run(config, spool, world)
+                try:
+                    await _run(config, spool, world, notifier)
+                finally:
+                    notifier.stopping()
         log.get("agent").info("stopped", host=config.host)
 
 
@@ -59,18 +67,38 @@ async def _world(config: Config, probing: bool) -> AsyncIterator[World]:
         yield World(links, targets, prober, SystemClock(), random)
 
 
-async def _run(config: Config, spool: Spool, world: World) -> None:
+async def _run(config: Config, spool: Spool, world: World, notifier: Notifier) -> None:
     memory = await asyncio.to_thread(Memory, spool, config.host)
     outbox = Outbox()
-    loop = Loop(world, config.host, config.uplinks, memory, outbox.report, config.tick_seconds)
-    answers = Answers(world.links, world.targets, world.prober, lambda: loop.config)
-    controllers = Controllers(config.controllers, config.tls)
-    dialogue = Dialogue(outbox, answers, lambda: _facts(config, world, loop), loop.want)
-    session = Session(controllers, dialogue, world.clock, world.draw)
-    log.get("agent").info("started", host=config.host, version=version("trunkline"))
-    async with asyncio.TaskGroup() as tasks:
+    live = Live()
+    async with contextlib.AsyncExitStack() as stack:
+        side: DockerSide | None = None
+        if config.plugin_socket:
+            granter = SessionGranter(config.host, live)
+            making = docker_side(config, world, spool, memory.spooled, granter, lambda: loop.tell())  # noqa: PLW0108
+            side = await stack.enter_async_context(making)
+        dock = side.loop if side else None
+        loop = Loop(world, config.host, config.uplinks, memory, outbox.report, config.tick_seconds, dock)
+        answers = Answers(world.links, world.targets, world.prober, lambda: loop.config)
+        controllers = Controllers(config.controllers, config.tls)
+        dialogue = Dialogue(outbox, answers, lambda: _facts(config, world, loop), loop.want)
+        session = Session(controllers, dialogue, world.clock, world.draw, live)
+        log.get("agent").info("started", host=config.host, version=version("trunkline"))
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
         tasks.create_task(loop.run())
         tasks.create_task(session.run())
+        tasks.create_task(_notify(notifier, loop))
+        if side is not None:
+            tasks.create_task(side.serve(loop.settled))
+
+
+async def _notify(notifier: Notifier, loop: Loop) -> None:
+    """Tell the service manager when what was spooled is there, and then that we live."""
+    await loop.settled.wait()
+    notifier.ready()
+    while notifier.watchdog_seconds:
+        notifier.alive()
+        await asyncio.sleep(notifier.watchdog_seconds / 3)
 
 
 async def _facts(config: Config, world: World, loop: Loop) -> HostFacts:

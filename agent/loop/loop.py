@@ -15,7 +15,7 @@ from agent.loop.memory import Memory
 from agent.loop.observer import Look, Observer
 from agent.loop.retries import Retries
 from agent.loop.undocked import Undocked
-from agent.plan import attachments, diff, shims, verify
+from agent.plan import attachments, diff, networks, shims, verify
 from agent.plan.diff import Plan
 from agent.plan.docked import local, merged
 from agent.plan.state import HostConfig, Observed, UplinkConfig
@@ -86,7 +86,7 @@ class Loop:
         self._dock = dock or Undocked()
         self._carried: dict[str, str] = {}
         self.settled = asyncio.Event()
-        """Set when the first convergence is over, however it ended: what was spooled is made, as far as it can be."""
+        """Set when the sub-interfaces of what was spooled are there, as far as they can be."""
         self.intake = Intake(host, memory.deeds.epoch)
         if memory.spooled is not None:
             self.intake.restore(memory.spooled)
@@ -124,6 +124,7 @@ class Loop:
             asyncio.create_task(self._listen("targets", world.targets.events, lambda _: self.wake())),
         ]
         try:
+            await self._prepare()
             await self._forever()
         finally:
             for listener in listeners:
@@ -144,6 +145,29 @@ class Loop:
             self.wake()
             await self._world.clock.sleep(_TROUBLE_SECONDS)
 
+    async def _prepare(self) -> None:
+        """Make the sub-interfaces of what was spooled, and nothing else: Docker waits for them, and does not answer
+        before it was started."""
+        try:
+            desired = self.intake.current
+            if desired is not None:
+                await self._dock.desired(desired, self.intake.removals)
+                for _ in range(2):
+                    links = tuple(await self._world.links.host_links())
+                    plans = networks.plan(desired.networks, self.config, Observed(links))
+                    todo = Plan(host=tuple(planned.job for planned in plans.values() if planned.job))
+                    if not todo.host:
+                        break
+                    await self._memory.before(todo, desired)
+                    await self._memory.after(todo, await self._applier.run(todo))
+                self._dock.ground(Ground(desired, self.intake.removals, plans))
+        except TrunklineError as error:
+            self._log.error("cannot make what was spooled", reason=error.reason.name, why=error.text)
+        except Exception as error:
+            self._log.error("cannot make what was spooled", exc_info=error)
+        finally:
+            self.settled.set()
+
     async def _forever(self) -> None:
         clock = self._world.clock
         tick_due = clock.monotonic()
@@ -155,7 +179,6 @@ class Loop:
             self._wake.clear()
             self._hurry.clear()
             await self._guarded(ticked)
-            self.settled.set()
             finished = clock.monotonic()
             calm = finished + min(_REST_LIMIT, max(PACE, DUTY * (finished - started)))
             await self._until(self._wake, self._next_look(tick_due))

@@ -43,8 +43,8 @@ _RETRY_SECONDS: Final = 1.0
 class Ledger(Protocol):
     """The addresses of this host, as far as the loop feeds and reads them."""
 
-    async def desired(self, desired: Desired) -> None:
-        """A desired state is in force. Raises nothing."""
+    async def desired(self, desired: Desired, removals: bool = True) -> None:
+        """A desired state is in force, and may take things away with `removals`. Raises nothing."""
         ...
 
     async def seen(self, listing: Listing) -> None:
@@ -65,32 +65,53 @@ class Ledger(Protocol):
         ...
 
 
+class Unkept:
+    """A ledger of nothing, in which nothing is certain."""
+
+    complete = False
+
+    async def desired(self, desired: Desired, removals: bool = True) -> None:
+        """Nothing is taken."""
+
+    async def seen(self, listing: Listing) -> None:
+        """Nothing is learnt."""
+
+    def endpoints(self) -> tuple[EndpointObservation, ...]:
+        """None."""
+        return ()
+
+    def problems(self) -> tuple[Problem, ...]:
+        """None."""
+        return ()
+
+
 @dataclass(frozen=True, slots=True)
 class DockerWorld:
-    """The ports that the loop works through."""
+    """The ports that the loop works through. `index_of` asks the kernel for a link's index, 0 when there is none."""
 
     engine: Engine
     links: Links
     prober: Prober
     clock: Clock
     draw: Callable[[], float]
+    index_of: Callable[[str], int]
 
 
 class DockerLoop:
-    """Implements `agent.docking.Dock`. `changed` is called when there is something new to tell the controller."""
+    """Implements `agent.docking.Dock`. `changed` is called when there is something new to tell the controller; `ledger`
+    is set before it runs."""
 
     def __init__(
         self,
         world: DockerWorld,
         host: str,
-        ledger: Ledger,
         spool: Spool,
         chronicle: Chronicle,
         changed: Callable[[], None],
     ) -> None:
         self._world = world
         self._host = host
-        self._ledger = ledger
+        self.ledger: Ledger = Unkept()
         self._changed = changed
         self._chronicle = chronicle
         self._memory = DockerMemory(spool, host)
@@ -111,7 +132,7 @@ class DockerLoop:
     async def desired(self, desired: Desired, removals: bool) -> None:
         """See `agent.docking.Dock.desired`."""
         self._desired = desired
-        await self._ledger.desired(desired)
+        await self.ledger.desired(desired, removals)
 
     def ground(self, ground: Ground) -> None:
         """See `agent.docking.Dock.ground`."""
@@ -124,12 +145,12 @@ class DockerLoop:
         return Docked(
             networks=self._standings(),
             parents=self._networks.parents(),
-            endpoints=self._ledger.endpoints(),
-            endpoints_complete=self._ledger.complete,
+            endpoints=self.ledger.endpoints(),
+            endpoints_complete=self.ledger.complete,
             events=self._chronicle.events(),
             problems=(
                 *self._memory.problems(),
-                *self._ledger.problems(),
+                *self.ledger.problems(),
                 *self._networks.problems(),
                 *self._restarts.problems(),
                 *self._announcer.problems(),
@@ -141,6 +162,23 @@ class DockerLoop:
     def note(self, subject: str, message: str) -> None:
         """See `agent.docking.Dock.note`."""
         self._chronicle.note(subject, message)
+
+    def unready(self, network: str) -> TrunklineError | None:
+        """What keeps containers from getting an interface on a network of this host. To be asked before an address is
+        given: without the parent link Docker fails later, which on Docker 29 costs a container its network."""
+        planned = self._ground.plans.get(network) if self._ground else None
+        parent = planned.parent if planned else None
+        if parent is not None and self._world.index_of(parent.link.name) == parent.link.index:
+            return None
+        blocked = planned.blocked if planned else None
+        if blocked is not None:
+            return TrunklineError(blocked.reason or Reason.UPLINK_MISSING, blocked.message)
+        what = parent.link.name if parent else "its parent link"
+        return TrunklineError(
+            Reason.UPLINK_MISSING,
+            f"network {network} cannot be used on {self._host} now: {what} is missing",
+            "start the container again in a moment; see `trunkline host show` if this stays so",
+        )
 
     def _standings(self) -> dict[str, Standing]:
         known = self._networks.standings()
@@ -218,7 +256,7 @@ class DockerLoop:
             containers = await self._world.engine.containers()
             names = owners.docker_names(networks, self._desired)
             self._announcer.announce(containers, networks, self._desired)
-            await self._ledger.seen(Listing(containers, names, began_ms))
+            await self.ledger.seen(Listing(containers, names, began_ms))
             known = self._memory.deeds.containers
             self._losses = losses.find(known, self._losses, containers, networks, self._docker)
             await self._memory.containers(self._losses.known)

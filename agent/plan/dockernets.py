@@ -170,7 +170,7 @@ class _Planner:
             return
         named = [one for one in self._found if one.name == name]
         foreign = [one for one in named if ours(one) != network.name]
-        if network.imported and named:
+        if network.imported and foreign:
             self.standings[network.name] = Standing(READY)
         elif foreign:
             self._stands(network.name, FOREIGN, _foreign(foreign[0], self._host), Reason.DOCKER_NETWORK_FOREIGN)

@@ -59,7 +59,14 @@ class Dialogue:
 class Session:
     """Keeps a session with a controller for as long as it runs."""
 
-    def __init__(self, controllers: Controllers, dialogue: Dialogue, clock: Clock, draw: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        controllers: Controllers,
+        dialogue: Dialogue,
+        clock: Clock,
+        draw: Callable[[], float],
+        live: Live | None = None,
+    ) -> None:
         self._controllers = controllers
         self._facts = dialogue.facts
         self._want = dialogue.want
@@ -68,7 +75,7 @@ class Session:
         self._outbox = dialogue.outbox
         self._clock = clock
         self._backoff = Backoff(_FIRST_SECONDS, _LIMIT_SECONDS, draw)
-        self.live = Live()
+        self.live = live or Live()
         self._said: set[tuple[str, Reason]] = set()
         self._log = log.get("session")
 
