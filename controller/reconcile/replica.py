@@ -18,6 +18,7 @@ from controller.reconcile.leases import ReplicaLease, RestLeases
 from controller.reconcile.orphans import Orphans
 from controller.reconcile.releasing import Releaser, Upkeep
 from controller.reconcile.settling import Settling
+from controller.reconcile.stocking import Stocking
 from controller.reconcile.subscription import Subscription
 from controller.state import codec, keys
 from controller.state.records import EpochRecord
@@ -52,6 +53,7 @@ class Replica:
         self._lease = ReplicaLease(store, clock, Backoff(0.05, 2.0), self._lost_lease)
         self._upkeep = Upkeep(self.releaser, self.follower, clock)
         self._access = HostAccess(self.releaser, self.follower, clock)
+        self._stocking = Stocking(store, self.follower, self.fleet, self.cursors, clock)
         self._orphans = Orphans(name, store, self.follower, self.fleet, clock)
         self._new_epoch = new_epoch
         self._founded = asyncio.Event()
@@ -64,11 +66,12 @@ class Replica:
         self.follower.listen(self._changed)
         self.follower.listen(self._upkeep.changed)
         self.follower.listen(self._access.changed)
+        self.follower.listen(self._stocking.changed)
 
     def start(self) -> None:
         """Begin to follow the store; returns at once, whether it answers or not."""
         background = (self._lease.run, self._upkeep.run, self._access.run, self._orphans.run, self._found_epoch)
-        for work in (self._follow, *background):
+        for work in (self._follow, self._stocking.run, *background):
             self._tasks.append(asyncio.create_task(keep(work.__qualname__, work, self.clock)))
 
     def end_streams(self) -> None:
