@@ -65,11 +65,6 @@ class Reason(enum.Enum):
     ATTACHMENT_EXISTS = (Status.ALREADY_EXISTS, False, "An attachment of that name exists with another spec.")
     NOT_DETACHABLE = (Status.FAILED_PRECONDITION, False, "Docker, or the network's host access, made the attachment.")
     ATTACHMENT_DETACHING = (Status.FAILED_PRECONDITION, True, "The attachment is being removed.")
-    ATTACHMENT_MANAGED = (
-        Status.FAILED_PRECONDITION,
-        False,
-        "The attachment comes and goes with a container's Docker network or with host access, not by detaching it.",
-    )
     # Uplinks and VLANs.
     UPLINK_NOT_SET = (Status.FAILED_PRECONDITION, False, "The uplink has no VLAN range to choose from.")
     UPLINK_NOT_ON_HOST = (Status.FAILED_PRECONDITION, False, "The host's agent maps no device to the uplink label.")

@@ -278,13 +278,14 @@ def _existing(snapshot: Snapshot, request: AttachmentRequest, record: Attachment
 
 def detach(snapshot: Snapshot, host: str, name: str) -> DetachPlan:
     """Plan to mark an attachment for removal; it holds its addresses until its host was seen without it (law 6).
-    Raises ATTACHMENT_MANAGED for one that comes and goes with something else, STORE_CORRUPT."""
+    Raises NOT_DETACHABLE for one that was not asked for by attaching, STORE_CORRUPT."""
     key = keys.attachment(host, name)
     readable(snapshot, key)
     stored = snapshot.attachment(host, name)
     if stored is None:
         return DetachPlan(None, None, True)
-    _check_asked_for(stored.value)
+    if stored.value.origin is not Origin.TRUNKLINE:
+        raise _not_ours(stored.value)
     away = f"host {host} has no live session; the addresses stay held until it returns or is forgotten"
     warnings = () if host in snapshot.sessions else (away,)
     if stored.value.detaching:
@@ -292,25 +293,6 @@ def detach(snapshot: Snapshot, host: str, name: str) -> DetachPlan:
     record = replace(stored.value, detaching=True)
     txn = Txn((Unchanged(key, stored.mod_revision),), (Put(key, codec.encode(record)),))
     return DetachPlan(txn, record, False, warnings)
-
-
-def _check_asked_for(record: AttachmentRecord) -> None:
-    if record.origin is Origin.TRUNKLINE:
-        return
-    if record.origin is Origin.DOCKER:
-        what = f"was made by Docker on host {record.host}"
-        remedy = f"run there: docker network disconnect {record.network} {record.target}"
-    else:
-        what = f"is host {record.host}'s own access to network {record.network}"
-        remedy = f"take it from all its hosts: `trunkline network update {record.network} --no-host-access`"
-    raise Refusal(
-        Reason.ATTACHMENT_MANAGED,
-        f"attachment {record.name} {what}",
-        remedy,
-        host=record.host,
-        attachment=record.name,
-        network=record.network,
-    )
 
 
 def _not_ours(record: AttachmentRecord) -> Refusal:

@@ -18,6 +18,7 @@ from controller.plan.placement import live_network, readable
 from controller.plan.prefixes import pool
 from controller.plan.who import Holding, of_record
 from controller.state import codec, keys
+from controller.state.pool import is_promised
 from controller.state.records import AddressKind, AddressRecord, NetworkRecord
 from controller.state.snapshot import Snapshot, Stored
 from controller.state.txn import Delete, Guard, NoneNewer, Op, Put, Txn, Unchanged
@@ -113,10 +114,6 @@ def _of_owner(snapshot: Snapshot, network: str, owner: str, version: int) -> lis
     return sorted(mine, key=lambda one: int(one[0]))
 
 
-def _is_promised(record: AddressRecord) -> bool:
-    return record.promised or record.kind is AddressKind.RESERVED
-
-
 def _pick(
     snapshot: Snapshot,
     network: str,
@@ -129,7 +126,7 @@ def _pick(
     version = pool(prefix).net.version
     mine = _of_owner(snapshot, network, owner, version)
     for have, stored in mine:
-        if _is_promised(stored.value):
+        if is_promised(stored.value):
             if address in (None, have):
                 return _Pick(have, stored.value)
             raise _another(network, owner, have, stored.value, address)
@@ -233,7 +230,7 @@ def release(snapshot: Snapshot, network: str, who: str, now_ms: int, lease: int)
     else:
         check_owner(who)
         found = [one for version in (4, 6) for one in _of_owner(snapshot, network, who, version)]
-    found = [one for one in found if _is_promised(one[1].value)]
+    found = [one for one in found if is_promised(one[1].value)]
     if not found:
         return ReleasePlan(None)
     guards = tuple(Unchanged(keys.address(network, a), stored.mod_revision) for a, stored in found)

@@ -162,7 +162,7 @@ def test_it_is_not_detached_by_request(room: Room) -> None:
     settle(room)
     with pytest.raises(Refusal) as caught:
         detach(room.snapshot, "h1", "host/red")
-    assert caught.value.reason is Reason.ATTACHMENT_MANAGED
+    assert caught.value.reason is Reason.NOT_DETACHABLE
     assert "trunkline network update red --no-host-access" in caught.value.text
 
 
