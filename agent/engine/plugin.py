@@ -222,7 +222,9 @@ def _constant(answer: Answer) -> Callable[[bytes], Awaitable[Answer]]:
 
 
 def _err(error: TrunklineError) -> Answer:
-    return {"Err": f"{DOCKER_DRIVER}: {error.text}"}
+    text = f"{DOCKER_DRIVER}: {error.text}"
+    # libnetwork reads "Error" (its ipams/remote/api); "Err" is what plugins in general answer.
+    return {"Error": text, "Err": text}
 
 
 def _listen(path: Path) -> socket.socket:
