@@ -94,6 +94,11 @@ class HostPools:
 
         Of the first state of another history nothing is taken: what it lists may have been let go of in the other one.
         """
+        if _imported(desired) - _imported(self._desired):
+            # What containers have on a network that was just imported is this host's; it is not in the ledger until
+            # Docker was listed, and would be taken for let go.
+            self._complete = False
+            self._complete_from_ms = max(self._complete_from_ms, self._clock.now_ms() + 1)
         self._desired, self._removals = desired, removals
         if self._floor is None or self._floor[0] != desired.epoch:
             floor = 0 if self._floor is None and self._fresh else desired.revision
@@ -101,11 +106,6 @@ class HostPools:
             floor = self._floor[1]
         self._floor = (desired.epoch, max(floor, desired.revision))
         await self._holdings.change(ledger.take(self._holdings.entries, desired, floor, self._clock.now_ms()))
-        if _imported(desired) - _imported(before):
-            # What containers have on a network that was just imported is this host's; it is not in the ledger until
-            # Docker was listed, and would be taken for let go.
-            self._complete = False
-            self._complete_from_ms = max(self._complete_from_ms, self._clock.now_ms() + 1)
         await self.tick()
 
     async def seen(self, listing: Listing) -> None:
