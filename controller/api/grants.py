@@ -67,16 +67,16 @@ class GrantApi(address_pb2_grpc.AddressServiceServicer):
         left = context.time_remaining()
         deadline = asyncio.get_running_loop().time() + min(PATIENCE, left if left is not None else 0.0) - MARGIN
         with self._replica.subscribed() as subscription:
-            plan = await self._granted(ask, subscription, deadline)
+            plan, revision = await self._granted(ask, subscription, deadline)
         _log.debug("granted", host=ask.host, network=ask.network, address=str(plan.address))
-        return address_pb2.GrantResponse(address=str(plan.address), promised=plan.promised)
+        return address_pb2.GrantResponse(address=str(plan.address), promised=plan.promised, revision=revision)
 
-    async def _granted(self, ask: Ask, subscription: Subscription, deadline: float) -> GrantPlan:
+    async def _granted(self, ask: Ask, subscription: Subscription, deadline: float) -> tuple[GrantPlan, int]:
         planner = _Granting(self._replica, self._cursors, ask)
         while True:
-            plan, _ = await self._replica.committer.commit(planner)
+            plan, revision = await self._replica.committer.commit(planner)
             if plan.refusal is None:
-                return plan
+                return plan, revision
             planner.recalled = plan.recalled
             try:
                 async with asyncio.timeout_at(deadline):
