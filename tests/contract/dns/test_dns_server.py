@@ -15,8 +15,8 @@ import dns.flags
 import dns.message
 import dns.rcode
 import pytest
+from contract.dns.upstream import Said, address, fails, many, serving, silent
 from contract.dns.upstream import Server as Other
-from contract.dns.upstream import address, fails, many, serving, silent
 
 from agent.dns import forwarding
 from agent.dns import serving as own
@@ -122,7 +122,7 @@ async def test_an_edns_version_of_the_future() -> None:
 
 async def test_everything_else_is_passed_on_unchanged() -> None:
     async with serving(address("192.0.2.7")) as other, host(other) as h1:
-        option = dns.edns.GenericOption(65_001, b"kept")
+        option = dns.edns.GenericOption(dns.edns.OptionType.make(65_001), b"kept")
         query = dns.message.make_query("Www.example.org", "A", use_edns=0, payload=1232, options=[option])
         answer = await h1.udp(query)
         assert answer.id == query.id
@@ -142,7 +142,7 @@ async def test_ids_and_ports_cannot_be_guessed() -> None:
 
 
 async def test_an_answer_to_another_question_is_not_taken() -> None:
-    def liar(query: dns.message.Message) -> dns.message.Message:
+    def liar(query: dns.message.Message) -> Said:
         return address("192.0.2.66")(dns.message.make_query("other.example", "A", id=query.id))
 
     async with serving(liar) as false, serving(address("192.0.2.7")) as true, host(false, true) as h1:
@@ -184,7 +184,7 @@ async def test_a_lost_datagram_is_sent_again(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(forwarding, "TRY", 0.1)
     calls = iter((silent, address("192.0.2.7")))
 
-    def first_silent(query: dns.message.Message) -> dns.message.Message | bytes | None:
+    def first_silent(query: dns.message.Message) -> Said:
         behave = next(calls)
         return behave(query)
 

@@ -16,7 +16,8 @@ import dns.rrset
 
 from agent.dns.forwarding import Upstream
 
-Behaviour = Callable[[dns.message.Message], "dns.message.Message | bytes | None"]
+Said = dns.message.Message | bytes | None
+Behaviour = Callable[[dns.message.Message], Said]
 
 
 def address(text: str) -> Behaviour:
@@ -93,8 +94,8 @@ class _Datagrams(asyncio.DatagramProtocol):
 
 
 @asynccontextmanager
-async def serving(behave: Behaviour) -> AsyncIterator[Server]:
-    """A server that behaves like this."""
+async def serving(behave: Behaviour, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Server]:
+    """A server that behaves like this; without `port` on a free one."""
     server = Server(behave)
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -104,12 +105,12 @@ async def serving(behave: Behaviour) -> AsyncIterator[Server]:
             writer.write(struct.pack(">H", len(said)) + said)
         writer.close()
 
-    tcp = await asyncio.start_server(connected, "127.0.0.1", 0)
+    tcp = await asyncio.start_server(connected, host, port)
     port = tcp.sockets[0].getsockname()[1]
     udp, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-        lambda: _Datagrams(server), local_addr=("127.0.0.1", port)
+        lambda: _Datagrams(server), local_addr=(host, port)
     )
-    server.where = Upstream("127.0.0.1", port)
+    server.where = Upstream(host, port)
     try:
         yield server
     finally:
