@@ -23,7 +23,7 @@ from agent.loop import Loop, Memory, World
 from agent.plan import uplinks
 from agent.plan.state import HostConfig
 from agent.probes.prober import ChildProber
-from agent.session import Answers, Controllers, Dialogue, Outbox, Session
+from agent.session import Answers, Controllers, Dialogue, Imports, Outbox, Session
 from agent.session.granting import SessionGranter
 from agent.session.live import Live
 from agent.spool import Spool
@@ -75,13 +75,15 @@ async def _run(config: Config, spool: Spool, world: World, notifier: Notifier) -
         side: DockerSide | None = None
         if config.plugin_socket:
             granter = SessionGranter(config.host, live)
-            making = docker_side(config, world, spool, memory.spooled, granter, lambda: loop.tell())  # noqa: PLW0108
+            tell = lambda: loop.tell()  # noqa: E731, PLW0108 (the loop is made below)
+            making = docker_side(config, world, spool, memory.spooled, granter, tell, lambda: loop)
             side = await stack.enter_async_context(making)
         dock = side.loop if side else None
         loop = Loop(world, config.host, config.uplinks, memory, outbox.report, config.tick_seconds, dock)
         answers = Answers(world.links, world.targets, world.prober, lambda: loop.config)
         controllers = Controllers(config.controllers, config.tls)
-        dialogue = Dialogue(outbox, answers, lambda: _facts(config, world, loop), loop.want)
+        imports = Imports(side.imports.survey, side.imports.replace) if side else None
+        dialogue = Dialogue(outbox, answers, lambda: _facts(config, world, loop), loop.want, imports)
         session = Session(controllers, dialogue, world.clock, world.draw, live)
         log.get("agent").info("started", host=config.host, version=version("trunkline"))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())

@@ -14,10 +14,13 @@ from agent import activation
 from agent.config import Config
 from agent.docking import Granter
 from agent.engine import DockerEngine
+from agent.engine.handmade import DockerHandmade
 from agent.engine.plugin import Plugin
 from agent.journal import Journal
-from agent.loop import World
+from agent.loop import Loop, World
 from agent.native.chronicle import Chronicle
+from agent.native.expected import Expected
+from agent.native.importing import ImportSide
 from agent.native.loop import DockerLoop, DockerWorld
 from agent.native.pools import HostPools, PoolPorts
 from agent.spool import Spool
@@ -37,6 +40,7 @@ class DockerSide:
     loop: DockerLoop
     pools: HostPools
     plugin: Plugin
+    imports: ImportSide
     listener: socket.socket | None
 
     async def serve(self, settled: asyncio.Event) -> None:
@@ -48,6 +52,7 @@ class DockerSide:
                 await asyncio.wait_for(settled.wait(), SETTLE_SECONDS)
             if self.listener is not None:
                 await self.plugin.start(self.listener)
+            tasks.create_task(self.imports.run())
 
 
 @contextlib.asynccontextmanager
@@ -58,8 +63,10 @@ async def docker_side(
     spooled: Desired | None,
     granter: Granter,
     changed: Callable[[], None],
+    main: Callable[[], Loop],
 ) -> AsyncIterator[DockerSide]:
-    """Everything, not yet running; ends what it opened. `changed` is called when the controller is to be told."""
+    """Everything, not yet running; ends what it opened. `changed` is called when the controller is to be told; `main`
+    is asked for the main loop once that is there."""
     async with contextlib.AsyncExitStack() as stack:
         engine = DockerEngine(config.docker_socket, config.host)
         stack.push_async_callback(engine.close)
@@ -69,12 +76,27 @@ async def docker_side(
         ports = PoolPorts(engine, granter, journal, world.clock)
         docker_world = DockerWorld(engine, world.links, world.prober, world.clock, world.draw, _index_of)
         loop = DockerLoop(docker_world, config.host, spool, chronicle, changed)
-        pools = HostPools(config.host, ports, loop.unready, loop.tell)
+        expected = Expected()
+        pools = HostPools(config.host, ports, loop.unready, loop.tell, expected)
         loop.ledger = pools
         await pools.load(spooled)
         plugin = Plugin(pools)
         stack.push_async_callback(plugin.close)
-        yield DockerSide(engine, loop, pools, plugin, _listen(config.plugin_socket))
+        handmade = DockerHandmade(config.docker_socket, config.host)
+        stack.push_async_callback(handmade.close)
+        imports = ImportSide(
+            engine,
+            handmade,
+            world.links,
+            spool,
+            pools,
+            expected,
+            world.clock,
+            config=lambda: main().config,
+            desired=lambda: main().intake.current,
+            look=lambda: main().wake(),
+        )
+        yield DockerSide(engine, loop, pools, plugin, imports, _listen(config.plugin_socket))
 
 
 def _listen(path: str) -> socket.socket | None:
