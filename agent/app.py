@@ -71,12 +71,15 @@ async def _run(config: Config, spool: Spool, world: World, notifier: Notifier) -
     memory = await asyncio.to_thread(Memory, spool, config.host)
     outbox = Outbox()
     live = Live()
+
+    def main() -> Loop:
+        return loop
+
     async with contextlib.AsyncExitStack() as stack:
         side: DockerSide | None = None
         if config.plugin_socket:
             granter = SessionGranter(config.host, live)
-            tell = lambda: loop.tell()  # noqa: E731, PLW0108 (the loop is made below)
-            making = docker_side(config, world, spool, memory.spooled, granter, tell, lambda: loop)
+            making = docker_side(config, world, spool, memory.spooled, granter, lambda: main().tell(), main)
             side = await stack.enter_async_context(making)
         dock = side.loop if side else None
         loop = Loop(world, config.host, config.uplinks, memory, outbox.report, config.tick_seconds, dock)
