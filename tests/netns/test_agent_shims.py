@@ -469,3 +469,37 @@ async def test_a_renewed_history_does_not_remove_it_until_accepted(
     assert agent.run("accept-epoch").returncode == 0
     await controller.observed(lambda seen: seen.epoch == "e2" and gone(SHIM.name)(seen))
     assert "tlh1" not in seen_links(host.name)
+
+
+@pytest.mark.parametrize(
+    "strictness",
+    ["0", "2", pytest.param("1", marks=pytest.mark.xfail(strict=True, reason="docs/host-access.md: one-way paths"))],
+)
+async def test_who_comes_to_another_address_through_a_router_still_does(
+    agent: AgentProcess, controller: FakeController, host: Place, lan: Place, places: Places, strictness: str
+) -> None:
+    """A machine on the VLAN talks to the host's management address through a router; the host answers it straight
+    from then on."""
+    lan.ip("addr", "flush", "dev", "wire")
+    lan.ip("link", "add", "br0", "type", "bridge")
+    lan.ip("link", "set", "wire", "master", "br0")
+    lan.ip("link", "set", "br0", "up")
+    lan.ip("addr", "add", "20.0.0.1/24", "dev", "br0")
+    lan.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+    machine = places.new()
+    for place, here, there in ((host, "mgmt", "m0"), (machine, "eth0", "p0")):
+        place.ip("link", "add", here, "type", "veth", "peer", "name", there, "netns", lan.name)
+        place.ip("link", "set", here, "up")
+        lan.ip("link", "set", there, "up")
+    lan.ip("link", "set", "p0", "master", "br0")
+    lan.ip("addr", "add", "10.0.0.1/24", "dev", "m0")
+    host.ip("addr", "add", "10.0.0.7/24", "dev", "mgmt")
+    host.ip("route", "add", "default", "via", "10.0.0.1")
+    machine.ip("addr", "add", "20.0.0.50/24", "dev", "eth0")
+    machine.ip("route", "add", "default", "via", "20.0.0.1")
+    host.run("sysctl", "-qw", f"net.ipv4.conf.all.rp_filter={strictness}")
+    assert await reaches(machine, "10.0.0.7")
+    controller.want(desired(5, SHIM))
+    await agent.start()
+    await controller.observed(in_phase(SHIM.name, Phase.READY))
+    assert await reaches(machine, "10.0.0.7", seconds=2)
