@@ -33,10 +33,11 @@ TICK_SECONDS: Final = 60.0
 PACE: Final = 0.01
 """Seconds in which wakes are taken for one."""
 
-DUTY: Final = 2.0
-"""Between two looks that only events asked for, rest this many times as long as a look took."""
+DUTY: Final = 0.5
+"""Between two looks that only events asked for, rest this many times as long as a look took. Little: a container that
+started waits for a look to be announced."""
 
-_REST_LIMIT: Final = 1.0
+_REST_LIMIT: Final = 0.5
 _RETRY_SECONDS: Final = 1.0
 
 
@@ -251,9 +252,9 @@ class DockerLoop:
         for _ in range(ROUNDS):
             ground = self._ground
             began_ms = self._world.clock.now_ms()
-            # Networks first: a container on one that is not in the list would be nobody's.
-            networks = await self._world.engine.networks()
-            containers = await self._world.engine.containers()
+            networks, containers = await asyncio.gather(
+                self._world.engine.networks(), self._world.engine.containers()
+            )
             names = owners.docker_names(networks, self._desired)
             self._announcer.announce(containers, networks, self._desired)
             await self.ledger.seen(Listing(containers, names, began_ms))
