@@ -187,9 +187,12 @@ def _columns(owner_first: bool = False) -> Sequence[Column[Holding]]:
 
 
 def _is(holding: Holding) -> str:
+    promised = holding.promised and holding.kind != "reserved"
+    return f"{_state(holding)}, promised" if promised else _state(holding)
+
+
+def _state(holding: Holding) -> str:
     word = holding.phase or _KINDS.get(holding.kind, holding.kind)
-    if holding.promised and holding.kind != "reserved":
-        word += ", promised"
     return word if holding.connected or not _lives(holding) else f"away (was {word})"
 
 
@@ -223,12 +226,11 @@ def _in_words(holding: Holding) -> str:
         case "reserved":
             return f"promised to {holding.owner}, wherever it starts; nobody uses it now"
         case _ if holding.phase:
-            text = f"{holding.kind}, {_is(holding)}"
-            return f"{text} to its owner wherever that starts" if holding.promised else text
+            text = f"{holding.kind}, {_state(holding)}"
         case _:
             text = holding.kind
-    if not holding.connected and _lives(holding):
-        text = f"{text} (the host is away)"
+    if holding.kind in ("stock", "kept") and not holding.connected:
+        text += " (the host is away)"
     return f"{text}; promised to {holding.owner} wherever it starts" if holding.promised else text
 
 
