@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
+from controller.plan.accounts import is_given
 from controller.state import keys
 from controller.state.pool import is_owned
 from controller.state.records import AddressKind, AttachmentRecord, HostRecord, NetworkRecord
@@ -127,7 +128,7 @@ def _grants(snapshot: Snapshot, host: str, told: set[str]) -> tuple[Grant, ...]:
     for network, text in status.value.disputed if status is not None else ():
         address = parse_address(text)
         known = snapshot.addresses.get(network, {}).get(address)
-        if network in told and known is not None and known.value.host != host:
+        if network in told and known is not None and not is_given(snapshot, host, known.value):
             found[network, address] = Grant(network, text, recalled=True)
     return tuple(found[at] for at in sorted(found, key=lambda at: (at[0], at[1].version, int(at[1]))))
 

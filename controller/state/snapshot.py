@@ -65,6 +65,8 @@ class _Marks:
     epoch: bool = False
     promises: dict[tuple[str, IPAddress], str | None] = field(default_factory=dict)
     """Owners that addresses were promised to before; None for nobody."""
+    disputed: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    """What hosts disputed before."""
     all_hosts: bool = False
     all_networks: bool = False
 
@@ -197,6 +199,7 @@ class Snapshot:
         if self._gone:
             self._gone = {key: gone for key, gone in self._gone.items() if gone > self.revision}
         marks.all_hosts |= any(self._promise(*at) != before for at, before in marks.promises.items())
+        marks.desired.update(host for host, before in marks.disputed.items() if self._disputed(host) != before)
         return Dirty(
             frozenset(marks.desired.union(self.hosts) if marks.all_hosts else marks.desired),
             frozenset(marks.networks.union(self.networks) if marks.all_networks else marks.networks),
@@ -287,8 +290,8 @@ class Snapshot:
             self._maps[family][parts if len(parts) > 1 else parts[0]] = stored
             if family == keys.STATUS_NETWORKS:
                 self.networks_seen.setdefault(parts[0], {})[parts[1]] = None
-            elif family == keys.STATUS_HOSTS and stored.value.disputed:
-                marks.desired.add(parts[0])
+            elif family == keys.STATUS_HOSTS:
+                marks.disputed.setdefault(parts[0], ())
 
     def _remove(self, path: codec.Path, key: str, marks: _Marks) -> None:
         if key not in self._mods:
@@ -307,9 +310,14 @@ class Snapshot:
             before = self._maps[family].pop(parts if len(parts) > 1 else parts[0], None)
             if family == keys.STATUS_NETWORKS:
                 _drop(self.networks_seen, parts[0], parts[1])
-            disputed = family == keys.STATUS_HOSTS and before is not None and before.value.disputed
-            if family == keys.HOSTS or disputed:
+            elif family == keys.STATUS_HOSTS:
+                marks.disputed.setdefault(parts[0], before.value.disputed if before is not None else ())
+            elif family == keys.HOSTS:
                 marks.desired.add(parts[0])
+
+    def _disputed(self, host: str) -> tuple[tuple[str, str], ...]:
+        status = self.host_status.get(host)
+        return status.value.disputed if status is not None else ()
 
     def _promise(self, network: str, address: IPAddress) -> str | None:
         return self.promises.get(network, {}).get(address)
