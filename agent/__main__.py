@@ -41,6 +41,12 @@ A configuration file (TOML), with its defaults:
   networks = true                      # make the fabric's networks in Docker, and give its containers addresses
   plugin_socket = "/run/docker/plugins/trunkline.sock"    # unless systemd hands it over (`trunkline-agent units DIR`)
 
+  [dns]                                # names of all containers of the fabric, see docs/names.md
+  listen = "127.0.0.153"               # "" for no names on this host
+  domain = "trunkline.internal"        # the same on every host
+  resolver = "auto"                    # "off": /etc/resolv.conf and systemd-resolved are left alone
+  upstreams = []                       # who is asked everything else, such as ["192.0.2.53"]; [] follows the host
+
   [tls]                                # required beyond this machine: ca, cert, key, server_name = ""
 
   [log]

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from random import random
 
+from agent import dns
 from agent.activation import Notifier
 from agent.cleanup import cleanup
 from agent.config import Config
@@ -20,6 +21,7 @@ from agent.engine import DockerTargets
 from agent.kernel.links import KernelLinks
 from agent.kernel.siblings import KernelSiblings
 from agent.loop import Loop, Memory, World
+from agent.names import Names
 from agent.plan import uplinks
 from agent.plan.state import HostConfig
 from agent.probes.prober import ChildProber
@@ -30,7 +32,7 @@ from agent.spool import Spool
 from trunkline import log
 from trunkline.clock import SystemClock
 from trunkline.errors import Reason, TrunklineError
-from trunkline.model import HostFacts, HostUplink
+from trunkline.model import HostFacts, HostUplink, Observation
 
 
 async def serve(config: Config) -> None:
@@ -71,6 +73,10 @@ async def _run(config: Config, spool: Spool, world: World, notifier: Notifier) -
     memory = await asyncio.to_thread(Memory, spool, config.host)
     outbox = Outbox()
     live = Live()
+    names = Names(config, spool, live, world.clock)
+
+    def report(observation: Observation) -> None:
+        outbox.report(names.noted(observation))
 
     def main() -> Loop:
         return loop
@@ -82,7 +88,7 @@ async def _run(config: Config, spool: Spool, world: World, notifier: Notifier) -
             making = docker_side(config, world, spool, memory.spooled, granter, lambda: main().tell(), main)
             side = await stack.enter_async_context(making)
         dock = side.loop if side else None
-        loop = Loop(world, config.host, config.uplinks, memory, outbox.report, config.tick_seconds, dock)
+        loop = Loop(world, config.host, config.uplinks, memory, report, config.tick_seconds, dock)
         answers = Answers(world.links, world.targets, world.prober, lambda: loop.config)
         controllers = Controllers(config.controllers, config.tls)
         imports = Imports(side.imports.survey, side.imports.replace) if side else None
@@ -93,6 +99,7 @@ async def _run(config: Config, spool: Spool, world: World, notifier: Notifier) -
         tasks.create_task(loop.run())
         tasks.create_task(session.run())
         tasks.create_task(_notify(notifier, loop))
+        tasks.create_task(names.run())
         if side is not None:
             tasks.create_task(side.serve(loop.settled))
 
@@ -157,4 +164,5 @@ async def remove(config: Config, attachments: bool) -> tuple[list[str], list[str
     spool.prepare()
     with alone(config.state_dir):
         async with _world(config, probing=False) as world:
-            return await cleanup(world, config.host, config.uplinks, spool, attachments)
+            gone, left = await cleanup(world, config.host, config.uplinks, spool, attachments)
+        return gone + await asyncio.to_thread(dns.remove, config.dns), left

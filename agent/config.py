@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from agent.dns import OFF
+from agent.dns import Settings as DnsSettings
+from agent.dns import settings as dns_settings
 from agent.plan.state import UplinkConfig
 from trunkline import config as toml
 from trunkline import ids, log, tls
@@ -48,6 +51,17 @@ class DockerSection:
 
 
 @dataclass(frozen=True, slots=True)
+class DnsSection:
+    """[dns]: where names are answered, "" for nowhere; the fabric's domain; `resolver` "auto" leads the host's
+    programs there, "off" leaves /etc/resolv.conf and systemd-resolved alone; `upstreams` instead of the host's own."""
+
+    listen: str = "127.0.0.153"
+    domain: str = "trunkline.internal"
+    resolver: str = "auto"
+    upstreams: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TlsSection:
     """[tls]: PEM files; `server_name` is what the controller's certificate must carry instead of the name dialled."""
 
@@ -73,6 +87,7 @@ class File:
     uplinks: dict[str, UplinkSection] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     docker: DockerSection = field(default_factory=DockerSection)
+    dns: DnsSection = field(default_factory=DnsSection)
     tls: TlsSection | None = None
     log: LogSection = field(default_factory=LogSection)
 
@@ -93,6 +108,7 @@ class Config:
     docker_socket: str
     plugin_socket: str
     log: LogSection
+    dns: DnsSettings = OFF
 
 
 def load(path: Path) -> Config:
@@ -128,12 +144,22 @@ def load(path: Path) -> Config:
         docker_socket=file.docker.socket,
         plugin_socket=file.docker.plugin_socket if file.docker.networks and file.docker.socket else "",
         log=file.log,
+        dns=_dns(file.dns, source),
     )
 
 
 def _check(good: bool, source: str, what: str, remedy: str) -> None:
     if not good:
         raise Refusal(Reason.CONFIG_INVALID, f"{source}: {what}", remedy, file=source)
+
+
+def _dns(section: DnsSection, source: str) -> DnsSettings:
+    try:
+        return dns_settings(section.listen, section.domain, section.resolver, section.upstreams)
+    except ValueError as error:
+        raise Refusal(
+            Reason.CONFIG_INVALID, f"{source}: dns.{error}", "see docs/names.md, or leave the key out", file=source
+        ) from None
 
 
 def _check_controllers(file: File, client: tls.ClientTls | None, source: str) -> None:

@@ -47,6 +47,9 @@ class Settings:
     upstreams: tuple[Upstream, ...] = ()
 
 
+OFF: Final = Settings(listen=None)
+
+
 def settings(listen: str, domain: str, reach: str, upstreams: tuple[str, ...]) -> Settings:
     """The settings that these texts mean. Raises ValueError saying what is wrong with which key."""
     domain = domain.lower().rstrip(".")

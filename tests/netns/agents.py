@@ -52,6 +52,8 @@ class AgentProcess:
             f'machine_id_file = "{self.directory}/machine-id"',
             "[docker]",
             'socket = ""',
+            "[dns]",
+            'listen = ""',
         ]
         for label, device in self.uplinks.items():
             lines += [f"[uplinks.{label}]", f'device = "{device}"', f"promiscuous = {str(self.promiscuous).lower()}"]

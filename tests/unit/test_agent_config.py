@@ -43,6 +43,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert config.uplinks == (UplinkConfig("default", "enp7s0"), UplinkConfig("storage", "bond0", True))
     assert config.labels == {"rack": "r7"}
     assert config.state_dir == Path("/var/lib/trunkline")
+    assert (str(config.dns.listen), config.dns.domain) == ("127.0.0.153:53", "trunkline.internal")
     assert (config.tick_seconds, config.docker_socket, config.tls) == (30.0, "/var/run/docker.sock", None)
 
 
@@ -57,6 +58,8 @@ def test_defaults(tmp_path: Path) -> None:
         ("", "[uplinks.'a b']\ndevice = 'eth0'", Reason.INVALID_NAME, "a b"),
         ("host = 'no good'", "", Reason.INVALID_NAME, "no good"),
         ("tick_seconds = 0", "", Reason.CONFIG_INVALID, "tick_seconds"),
+        ("", "[dns]\nresolver = 'on'", Reason.CONFIG_INVALID, "dns.resolver 'on'"),
+        ("", "[dns]\nlisten = 'localhost'", Reason.CONFIG_INVALID, "dns.listen 'localhost'"),
         ("tick_seconds = 'x'", "", Reason.CONFIG_INVALID, "agent.tick_seconds"),
         ("", "[log]\nlevel = 'loud'", Reason.CONFIG_INVALID, "loud"),
         ("", "[tls]\nca = '/nope/ca'\ncert = '/nope/c'\nkey = '/nope/k'", Reason.CONFIG_INVALID, "/nope/"),
