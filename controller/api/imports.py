@@ -142,7 +142,7 @@ class ImportApi(network_pb2_grpc.NetworkServiceServicer):
         for endpoint in (_found_endpoint(host, pb) for pb in survey.endpoints):
             for address in endpoint.plain:
                 stored = held.get(address)
-                if stored is None or stored.value.host == host:
+                if stored is None or takeover.belongs(stored.value, endpoint):
                     continue
                 whose = f"{stored.value.host}/{stored.value.holder}".strip("/") or stored.value.owner
                 raise Refusal(

@@ -310,7 +310,12 @@ def _auxiliary(found: Found, request: NetworkRequest) -> Iterator[str]:
 def _stopped(found: Found) -> Iterator[str]:
     for endpoint in found.endpoints:
         if not endpoint.running and endpoint.addresses:
-            yield f"{endpoint} does not run; its fixed address {' '.join(map(str, endpoint.plain))} is kept for it"
+            fixed = " ".join(map(str, endpoint.plain))
+            owner = endpoint.owner or endpoint.container
+            yield (
+                f"{endpoint} does not run; its fixed address {fixed} is reserved for owner {owner} until `trunkline "
+                "address release`"
+            )
 
 
 def _elsewhere(snapshot: Snapshot, record: NetworkRecord, found: Found) -> Iterator[str]:

@@ -105,11 +105,22 @@ def _unclaimed(snapshot: Snapshot, network: str, endpoints: Sequence[FoundEndpoi
     for endpoint in endpoints:
         found = [held.get(address) for address in endpoint.plain]
         for address, stored in zip(endpoint.plain, found, strict=True):
-            if stored is not None and stored.value.host != endpoint.host:
+            if stored is not None and not belongs(stored.value, endpoint):
                 raise _taken(network, str(address), endpoint, stored)
         if not all(found):
             left.append(endpoint)
     return left
+
+
+def belongs(record: AddressRecord, endpoint: FoundEndpoint) -> bool:
+    """Whether a record is the container's: on its host, or promised to its owner."""
+    if record.kind is AddressKind.RESERVED:
+        return record.owner == _owner(endpoint)
+    return record.host == endpoint.host
+
+
+def _owner(endpoint: FoundEndpoint) -> str:
+    return endpoint.owner or endpoint.container
 
 
 def _taken(network: str, address: str, endpoint: FoundEndpoint, stored: Stored[AddressRecord]) -> Refusal:
@@ -139,8 +150,8 @@ def _fitting(endpoints: Sequence[FoundEndpoint]) -> Sequence[FoundEndpoint]:
 def _claims(
     snapshot: Snapshot, network: str, endpoints: Sequence[FoundEndpoint], now_ms: int
 ) -> tuple[tuple[Guard, ...], tuple[Op, ...]]:
-    """Claims of each container's addresses: of one that runs for its attachment, of one that does not as given to the
-    host for its owner, which the host is told and enters into its ledger."""
+    """Claims of each container's addresses: of one that runs for its attachment, of one that does not as promised to
+    its owner, since nothing on its host shows that it is still wanted."""
     guards: dict[str, Guard] = {}
     ops: list[Op] = []
     held = snapshot.addresses.get(network, {})
@@ -184,7 +195,7 @@ def _attachment(endpoint: FoundEndpoint, network: str, holder: str, now_ms: int)
         network=network,
         target=Target(TargetKind.CONTAINER, endpoint.container),
         mac=endpoint.mac,
-        owner=endpoint.owner or endpoint.container,
+        owner=_owner(endpoint),
         addresses=endpoint.addresses,
         created_ms=now_ms,
         origin=Origin.DOCKER,
@@ -192,9 +203,11 @@ def _attachment(endpoint: FoundEndpoint, network: str, holder: str, now_ms: int)
 
 
 def _address(endpoint: FoundEndpoint, holder: str, now_ms: int) -> AddressRecord:
+    if not holder:
+        return AddressRecord(AddressKind.RESERVED, _owner(endpoint), since_ms=now_ms)
     return AddressRecord(
-        kind=AddressKind.ATTACHMENT if holder else AddressKind.STOCK,
-        owner=endpoint.owner or endpoint.container,
+        kind=AddressKind.ATTACHMENT,
+        owner=_owner(endpoint),
         host=endpoint.host,
         holder=holder,
         since_ms=now_ms,

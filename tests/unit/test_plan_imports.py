@@ -97,13 +97,13 @@ def test_claims_are_written_in_one_transaction(room: Room) -> None:
     )
     assert (attachment.target.kind, attachment.target.value) == (TargetKind.CONTAINER, "web")
     stopped = held[parse_address("20.0.0.13")].value
-    assert (stopped.kind, stopped.host, stopped.owner) == (AddressKind.STOCK, "docker2", "old")
+    assert (stopped.kind, stopped.host, stopped.owner) == (AddressKind.RESERVED, "", "old")
     assert "old/mynet2" not in room.snapshot.attachments["docker2"]
 
 
 def test_claims_that_do_not_fit_are_written_behind_a_fence(room: Room) -> None:
     """No host may have the network, and so nothing of it, before the last address is claimed."""
-    many = [endpoint("docker1", f"c{n}", f"20.0.0.{n}") for n in range(10, 250)]
+    many = [endpoint("docker1", f"c{n}", f"20.0.0.{n}", running=n % 3 > 0) for n in range(10, 250)]
     found = two(*many)
     request = imports.preview(room.snapshot, "mynet2", found).request
     assert request is not None

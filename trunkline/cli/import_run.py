@@ -184,7 +184,7 @@ def _endpoint(endpoint: network_pb2.ImportedEndpoint) -> list[str]:
 def _told(answer: network_pb2.ImportNetworkResponse) -> None:
     running = sum(endpoint.running for endpoint in answer.endpoints)
     kept = sum(not endpoint.running and bool(endpoint.addresses) for endpoint in answer.endpoints)
-    also = f", {kept} kept for stopped ones" if kept else ""
+    also = f", {kept} reserved for stopped ones" if kept else ""
     name = answer.network.spec.name
     present.note(f"network {name} imported: the addresses of {running} containers are theirs{also}")
 

@@ -164,7 +164,7 @@ async def test_an_import_claims_what_containers_have_and_keeps_it(rig: Rig) -> N
     assert {address: (one.kind, one.host) for address, one in kinds.items()} == {
         "20.0.0.11": (AddressKind.ATTACHMENT, "docker1"),
         "20.0.0.12": (AddressKind.ATTACHMENT, "docker2"),
-        "20.0.0.13": (AddressKind.STOCK, "docker2"),
+        "20.0.0.13": (AddressKind.RESERVED, ""),
     }
     attachments = rig.app.replica.snapshot.attachments["docker1"]
     assert attachments[f"web/{NAME}"].value.origin is Origin.DOCKER
