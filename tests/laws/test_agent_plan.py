@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from fakes.links import FakeInterface, FakeKernel, FakeLinks
+from fakes.links import FakeInterface, FakeKernel, FakeLinks, FakeNamespace
 from fakes.prober import FakeProber, FakeWire
 from fakes.targets import FakeTargets
 from hypothesis import given, settings
@@ -17,10 +17,21 @@ from agent.apply import Applier
 from agent.loop import Look, Observer
 from agent.plan import diff, networks, uplinks, verify
 from agent.plan.diff import Plan
-from agent.plan.state import HostConfig, Namespace, Observed, UplinkConfig
+from agent.plan.state import HostConfig, Namespace, Observed, ShimRoute, UplinkConfig
 from trunkline import naming
 from trunkline.errors import Reason, TrunklineError
-from trunkline.model import Desired, HostAttachment, HostNetwork, Mode, Observation, Phase, Prefix, Target, TargetKind
+from trunkline.model import (
+    Desired,
+    HostAttachment,
+    HostNetwork,
+    Mode,
+    Observation,
+    Origin,
+    Phase,
+    Prefix,
+    Target,
+    TargetKind,
+)
 
 ROUNDS = 6
 NETWORKS = ("blue", "red", "plain")
@@ -62,7 +73,7 @@ class Host:
     def picture(self) -> dict[str, dict[int, tuple[object, ...]]]:
         """Everything there is."""
         return {
-            path: {index: _facts(one) for index, one in space.interfaces.items()}
+            path: {index: _facts(space, one) for index, one in space.interfaces.items()}
             for path, space in self.kernel.spaces.items()
         }
 
@@ -80,8 +91,9 @@ class Host:
         return found
 
 
-def _facts(one: FakeInterface) -> tuple[object, ...]:
-    return one.link, tuple(one.addresses), one.accept_ra
+def _facts(space: FakeNamespace, one: FakeInterface) -> tuple[object, ...]:
+    routes = {route for route in space.marked_routes if route.index == one.link.index}
+    return one.link, tuple(one.addresses), one.accept_ra, routes
 
 
 def wanted_network(name: str, mtu: int = 0, mode: Mode = Mode.BRIDGE) -> HostNetwork:
@@ -102,6 +114,12 @@ def wanted_attachment(name: str, network: str, path: str, number: int, ifname: s
     )
 
 
+def wanted_shim(network: str, number: int) -> HostAttachment:
+    """The host's own interface on a network."""
+    wanted = wanted_attachment(f"host/{network}", network, "1", 200 + number)
+    return replace(wanted, target=Target(TargetKind.PID, "1"), origin=Origin.HOST)
+
+
 @st.composite
 def desires(draw: st.DrawFn) -> Desired:
     names = draw(st.lists(st.sampled_from(NETWORKS), unique=True))
@@ -119,6 +137,7 @@ def desires(draw: st.DrawFn) -> Desired:
         )
         for number in draw(st.lists(st.integers(2, 9), unique=True, max_size=5))
     ]
+    attachments += [wanted_shim(name, draw(st.integers(5, 6))) for name in NETWORKS if draw(st.integers(0, 3)) == 0]
     return Desired("e", draw(st.integers(1, 9)), tuple(networks), tuple(attachments))
 
 
@@ -135,6 +154,8 @@ def hosts(draw: st.DrawFn) -> Host:
         draw(st.sampled_from((_nothing, _ours, _lent, _bridged, _foreign, _clash, _renamed)))(kernel, up, vid)
     for number in draw(st.lists(st.integers(2, 6), max_size=5)):
         _interface(draw, kernel, number)
+    for name in draw(st.lists(st.sampled_from(NETWORKS), unique=True)):
+        _shim(draw, kernel, name)
     uplink = UplinkConfig("default", "up0", draw(st.booleans()))
     return Host(kernel, HostConfig("h1", {"default": uplink}))
 
@@ -219,6 +240,34 @@ def _interface(draw: st.DrawFn, kernel: FakeKernel, number: int) -> None:
         kernel.space(where).interfaces[index].addresses = [f"20.0.{which}.{draw(st.integers(2, 9))}/24"]
 
 
+def _shim(draw: st.DrawFn, kernel: FakeKernel, network: str) -> None:
+    """The host's own interface of an earlier life, in some state of disrepair; never marked, or somebody else's."""
+    here = kernel.space(kernel.host)
+    parents = [index for index, one in here.interfaces.items() if one.link.kind == "vlan" or one.link.name == "up0"]
+    which = NETWORKS.index(network) + 1
+    alias = naming.shim_mark(f"host/{network}")
+    name, alias = draw(
+        st.sampled_from(
+            ((f"tlh{which}", alias), (f"host{which}", alias), (naming.temporary(alias), ""), (f"tlh{which}", "mine"))
+        )
+    )
+    index = kernel.add_link(
+        kernel.host,
+        name,
+        "macvlan",
+        parent=draw(st.sampled_from(parents)),
+        alias=alias,
+        up=draw(st.booleans()) and naming.is_ours(alias),
+        mode=draw(st.sampled_from(("bridge", "private"))),
+        mac=f"06:0{which}:14:00:00:c{draw(st.sampled_from('de'))}",
+        mtu=1400,
+    )
+    if draw(st.booleans()) and alias:  # it is marked before it gets an address
+        here.interfaces[index].addresses = [f"20.0.{which}.{draw(st.integers(205, 206))}/32"]
+        if here.interfaces[index].link.up:
+            here.marked_routes.append(ShimRoute(index, f"20.0.{which}.7/32", "", 3))
+
+
 def run(work: Callable[[], object]) -> None:
     asyncio.run(work())  # type: ignore[arg-type]
 
@@ -232,7 +281,7 @@ def test_a_host_gets_there_and_rests(host: Host, first: Desired, second: Desired
             plan, observed = await host.converge(desired)
             seen = host.report(desired, plan, observed)
             assert seen.complete
-            blocked = set(plan.blocked)
+            blocked = plan.blocked.keys() | plan.shims.blocked.keys()
             for one in seen.attachments:
                 if one.name not in blocked:
                     assert one.phase is Phase.READY, one
