@@ -290,6 +290,10 @@ class _Addresses(address_pb2_grpc.AddressServiceServicer):
         self.double.take("Who", request, context)
         return address_pb2.WhoResponse(holdings=self.double.holdings)
 
+    def ListAddresses(self, request: Any, context: Any) -> address_pb2.ListAddressesResponse:
+        self.double.take("ListAddresses", request, context)
+        return address_pb2.ListAddressesResponse(holdings=self.double.holdings)
+
 
 class _Hosts(host_pb2_grpc.HostServiceServicer):
     def __init__(self, double: Double) -> None:

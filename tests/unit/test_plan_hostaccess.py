@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from fakes.planning import Room
 
@@ -12,7 +14,7 @@ from controller.plan.requests import NetworkRequest, NetworkUpdate
 from controller.plan.who import who
 from controller.state.txn import Txn
 from trunkline.errors import Reason, Refusal
-from trunkline.model import HostFacts, Mode, Origin, Prefix
+from trunkline.model import DockerMode, HostFacts, Origin, Prefix
 
 
 @pytest.fixture
@@ -208,14 +210,10 @@ def test_the_network_that_a_name_may_concern() -> None:
 
 
 def test_asked_again_with_another_docker_or_access_is_another_network(room: Room) -> None:
-    from trunkline.model import DockerMode
-
-    same = NetworkRequest("red", prefixes=(Prefix("20.0.0.0/28", "20.0.0.1"),), mode=Mode.BRIDGE, host_access=True)
+    same = NetworkRequest("red", prefixes=(Prefix("20.0.0.0/28", "20.0.0.1"),), host_access=True)
     assert room.create(same).existed
     for change, word in (({"docker": DockerMode.SWARM}, "Docker local"), ({"host_access": False}, "host access")):
-        from dataclasses import replace
-
         with pytest.raises(Refusal) as caught:
-            room.create(replace(same, **change))  # type: ignore[arg-type]
+            room.create(replace(same, **change))
         assert caught.value.reason is Reason.NETWORK_EXISTS
         assert word in caught.value.text

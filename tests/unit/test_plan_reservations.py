@@ -8,6 +8,7 @@ from ipaddress import ip_address
 import pytest
 from fakes.planning import Room
 
+from controller.plan.requests import NetworkUpdate, PrefixChange
 from controller.plan.reservations import ReservePlan, listed, release, reserve
 from controller.plan.status import fabric_view
 from controller.plan.who import who
@@ -179,8 +180,6 @@ def test_a_rest_that_is_over_is_not_begun_again(room: Room) -> None:
     ],
 )
 def test_addresses_that_cannot_be_promised(room: Room, reason: Reason, address: str, mentions: tuple[str, ...]) -> None:
-    from controller.plan.requests import NetworkUpdate, PrefixChange
-
     room.update(NetworkUpdate("red", (PrefixChange("20.0.0.0/28", excludes=("20.0.0.14",)),)))
     room.attach("h1", "red", "other")
     room.attach("h1", "red", "gone")
