@@ -6,19 +6,26 @@ Several agents may share a `Segment`, a model of the wire that carries their pro
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
+from fakes.ledger import At, Ledger
 from grpc import aio
 
-from trunkline.agent.v1 import session_pb2, session_pb2_grpc
+from trunkline.agent.v1 import address_pb2, address_pb2_grpc, session_pb2, session_pb2_grpc
 from trunkline.ids import PROTOCOL
-from trunkline.model import Desired, HostAttachment, HostNetwork, HostUplink
+from trunkline.model import Desired, HostAttachment, HostNetwork, HostUplink, Observation
 from trunkline.v1 import attachment_pb2, check_pb2, fabric_pb2
-from trunkline.wire import desired_from_pb, uplink_to_pb
+from trunkline.wire import desired_from_pb, observation_to_pb, uplink_to_pb
 
 OK = check_pb2.PROBE_OUTCOME_OK
 SILENT = check_pb2.PROBE_OUTCOME_SILENT
+
+
+def now_ms() -> int:
+    """The host's clock, Unix milliseconds."""
+    return int(time.time() * 1000)
 
 
 @dataclass
@@ -44,7 +51,8 @@ class Segment:
 @dataclass
 class ScriptedAgent:
     """One host. `containers` maps names to "running", "stopped", "host" or "gone"; an attachment's interface appears
-    in `links` when its container runs. With `frozen` it reads messages and does nothing about them."""
+    in `links` when its container runs. With `frozen` it reads messages and does nothing about them. With a `ledger` it
+    has Docker networks, too, and says what it does with the addresses it was given."""
 
     endpoint: str
     host: str
@@ -67,6 +75,7 @@ class ScriptedAgent:
     error: aio.AioRpcError | None = None
     pushes: int = 0
     channel: aio.Channel | None = None
+    ledger: Ledger | None = None
 
     def __post_init__(self) -> None:
         self.machine_id = self.machine_id or f"machine-of-{self.host}"
@@ -186,6 +195,35 @@ class ScriptedAgent:
         wanted = {attachment.name: attachment for attachment in self.desired.attachments}
         self.links = {name: one for name, one in wanted.items() if self._runs(one) and name not in self.failing}
         self.epoch, self.revision = self.desired.epoch, self.desired.revision
+        if self.ledger is not None:
+            self.ledger.told(self.desired, now_ms())
+        self.observe()
+
+    async def grant(self, network: str, seconds: float = 5.0, **fields: object) -> address_pb2.GrantResponse:
+        """Ask for an address, which goes into the ledger."""
+        channel = self.channel or self._own_channel
+        assert channel is not None
+        request = address_pb2.GrantRequest(host=self.host, network=network, **{"version": 4, **fields})  # type: ignore[arg-type]
+        answer = await address_pb2_grpc.AddressServiceStub(channel).Grant(request, timeout=seconds)
+        if self.ledger is not None:
+            self.ledger.take(network, answer.address, request.owner, request.shared)
+        return answer
+
+    async def start_container(self, name: str, network: str, seconds: float = 5.0, **fields: object) -> str:
+        """Docker starts a container on a network of ours, with what the ledger has or a grant."""
+        assert self.ledger is not None
+        owner = str(fields.get("owner", name))
+        at: At | None = self.ledger.free(network, owner)
+        at = at or (network, (await self.grant(network, seconds, **{**fields, "owner": owner})).address)
+        self.ledger.start(at, name, owner, bool(fields.get("shared")))
+        self.ledger.show(at)
+        self.observe()
+        return at[1]
+
+    def stop_container(self, network: str, address: str) -> None:
+        """Docker gives an address back."""
+        assert self.ledger is not None
+        self.ledger.stop((network, address), now_ms())
         self.observe()
 
     def _runs(self, attachment: HostAttachment) -> bool:
@@ -201,7 +239,12 @@ class ScriptedAgent:
                 revision=self.revision,
                 networks=[
                     session_pb2.NetworkObservation(
-                        name=name, phase="READY", link=f"enp7s0.{one.vlan}", owned=True, mtu=1500
+                        name=name,
+                        phase="READY",
+                        link=f"enp7s0.{one.vlan}",
+                        owned=True,
+                        mtu=1500,
+                        docker="READY" if self.ledger is not None else "",
                     )
                     for name, one in self.networks.items()
                 ],
@@ -209,8 +252,14 @@ class ScriptedAgent:
                 uplinks=self._uplinks(),
                 complete=self.complete,
                 docker="29.0.0",
+                endpoints=self._endpoints(),
+                endpoints_complete=self.ledger is not None,
             )
         )
+
+    def _endpoints(self) -> Sequence[session_pb2.EndpointObservation]:
+        listed = self.ledger.endpoints() if self.ledger is not None else ()
+        return observation_to_pb(Observation(self.epoch, self.revision, endpoints=listed)).endpoints
 
     def _attachments(self) -> list[session_pb2.AttachmentObservation]:
         wanted = {one.name: one for one in (self.desired.attachments if self.desired else ())}

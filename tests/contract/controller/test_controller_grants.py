@@ -1,0 +1,175 @@
+"""Addresses for hosts, over a simulating store and over etcd: grants, recalls that are waited for, stock, and what
+becomes of containers that Docker starts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from contract.controller.rig import READY, SECONDS, Rig, refused, running
+from fakes.ledger import Ledger
+from fakes.scripted_agent import ScriptedAgent
+
+from controller.config import TlsTable
+from controller.state.records import AddressKind, AddressRecord
+from controller.store.memory import MemoryStore
+from trunkline import pki
+from trunkline.agent.v1 import address_pb2, address_pb2_grpc
+from trunkline.errors import Reason
+from trunkline.ids import parse_address
+from trunkline.model import EndpointState, Origin
+from trunkline.rpc import channel
+from trunkline.tls import ClientTls
+from trunkline.v1 import attachment_pb2, host_pb2, network_pb2
+
+
+@pytest.fixture(params=["memory", "etcd"])
+def any_rig(request: pytest.FixtureRequest) -> Rig:
+    return request.getfixturevalue("rig" if request.param == "memory" else "etcd_rig")  # type: ignore[no-any-return]
+
+
+async def docker_host(rig: Rig, name: str) -> ScriptedAgent:
+    return await rig.agent(name, ledger=Ledger()).start()
+
+
+async def until(rig: Rig, condition: Callable[[], bool]) -> None:
+    """Look at the snapshot after every change until the condition holds."""
+    replica = rig.app.replica
+    with replica.subscribed() as subscription:
+        async with asyncio.timeout(SECONDS):
+            while not condition():
+                await subscription.next()
+
+
+def record(rig: Rig, address: str, network: str = "blue") -> AddressRecord | None:
+    stored = rig.app.replica.snapshot.addresses.get(network, {}).get(parse_address(address))
+    return stored.value if stored is not None else None
+
+
+def in_stock(agent: ScriptedAgent) -> list[str]:
+    assert agent.ledger is not None
+    return [at[1] for at, entry in agent.ledger.entries.items() if entry.state is EndpointState.STOCK]
+
+
+async def test_grant_use_release(any_rig: Rig) -> None:
+    rig = any_rig
+    agent = await docker_host(rig, "docker1")
+    await rig.create()
+    await rig.until_network("blue", lambda seen: bool(seen.network.hosts))
+    await agent.until(lambda: len(in_stock(agent)) == 2)
+    address = await agent.start_container("web", "blue")
+    seen = await rig.until_phase("docker1", "web/blue", READY)
+    assert (seen.origin, list(seen.addresses), seen.ifname) == (attachment_pb2.ORIGIN_DOCKER, [f"{address}/24"], "eth0")
+    await agent.until(lambda: len(in_stock(agent)) == 2)
+    assert address not in in_stock(agent)
+    agent.stop_container("blue", address)
+    await rig.until_gone("docker1", "web/blue")
+    kept = record(rig, address)
+    assert kept is not None
+    assert (kept.kind, kept.owner) == (AddressKind.KEPT, "web")
+    assert await agent.start_container("web", "blue") == address
+    await rig.until_phase("docker1", "web/blue", READY)
+    await rig.lawful()
+
+
+async def test_grant_waits_for_what_another_host_lets_go(any_rig: Rig) -> None:
+    rig = any_rig
+    one, two = await docker_host(rig, "docker1"), await docker_host(rig, "docker2")
+    await rig.create(cidr="20.0.0.0/30")
+    await one.until(lambda: one.desired is not None and len(one.desired.networks) == 1)
+    first, second = (await one.grant("blue")).address, (await one.grant("blue")).address
+    await until(rig, lambda: rig.app.replica.snapshot.host_status["docker1"].value.networks == ("blue",))
+    given = await two.grant("blue")
+    assert given.address in (first, second)
+    await two.until(lambda: given.address in in_stock(two))
+    assert in_stock(one) == [({first, second} - {given.address}).pop()]
+    await rig.lawful()
+
+
+async def test_grant_is_refused_in_time_when_nobody_lets_go(any_rig: Rig) -> None:
+    rig = any_rig
+    one, two = await docker_host(rig, "docker1"), await docker_host(rig, "docker2")
+    await rig.create(cidr="20.0.0.0/30")
+    await one.grant("blue")
+    await one.grant("blue")
+    await one.start_container("web", "blue")
+    await rig.until_phase("docker1", "web/blue", READY)
+    one.frozen = True
+    with refused(Reason.POOL_EXHAUSTED, "20.0.0.0/30", "blue", "docker1", "1 in stock"):
+        await two.grant("blue", seconds=1.0)
+    with refused(Reason.POOL_EXHAUSTED):
+        await two.grant("blue", seconds=1.0, spare=True)
+
+
+async def test_grant_of_a_promise_follows_its_owner(rig: Rig) -> None:
+    one, two = await docker_host(rig, "docker1"), await docker_host(rig, "docker2")
+    await rig.create()
+    address = await one.start_container("shop", "blue", owner="shop", shared=True)
+    await rig.until_phase("docker1", "shop/blue", READY)
+    with refused(Reason.OWNER_ELSEWHERE, "docker1", "shop", address):
+        await two.grant("blue", owner="shop", shared=True, seconds=1.0)
+    asked = asyncio.create_task(two.grant("blue", owner="shop", shared=True))
+    one.stop_container("blue", address)
+    assert (await asked).address == address
+    await rig.lawful()
+
+
+async def test_stock_follows_drain(rig: Rig) -> None:
+    agent = await docker_host(rig, "docker1")
+    await rig.create()
+    await agent.until(lambda: len(in_stock(agent)) == 2)
+    await rig.hosts.DrainHost(host_pb2.DrainHostRequest(name="docker1"), timeout=SECONDS)
+    await agent.until(lambda: not in_stock(agent))
+    await until(rig, lambda: not rig.app.replica.snapshot.addresses)
+    with refused(Reason.HOST_DRAINED, "docker1"):
+        await agent.grant("blue")
+
+
+async def test_what_docker_made_is_not_detached(rig: Rig) -> None:
+    agent = await docker_host(rig, "docker1")
+    await rig.create()
+    await agent.start_container("web", "blue")
+    await rig.until_phase("docker1", "web/blue", READY)
+    with refused(Reason.NOT_DETACHABLE, "docker network disconnect blue web", "docker1"):
+        await rig.detach("docker1", "web/blue")
+
+
+async def test_network_goes_with_its_stock(rig: Rig) -> None:
+    agent = await docker_host(rig, "docker1")
+    await rig.create()
+    await agent.until(lambda: len(in_stock(agent)) == 2)
+    await rig.networks.DeleteNetwork(network_pb2.DeleteNetworkRequest(name="blue"), timeout=SECONDS)
+    await rig.until_network("blue", lambda seen: seen.gone)
+    assert in_stock(agent) == []
+    await rig.lawful()
+
+
+async def test_a_restart_of_the_agent_loses_nothing(rig: Rig) -> None:
+    agent = await docker_host(rig, "docker1")
+    await rig.create()
+    address = await agent.start_container("web", "blue")
+    await rig.until_phase("docker1", "web/blue", READY)
+    await agent.stop()
+    await agent.start()
+    agent.observe()
+    await until(rig, lambda: "docker1" in rig.app.replica.snapshot.sessions)
+    assert record(rig, address) is not None
+    stored = rig.app.replica.snapshot.attachment("docker1", "web/blue")
+    assert stored is not None
+    assert stored.value.origin is Origin.DOCKER
+
+
+@pytest.mark.parametrize(("identity", "allowed"), [("host:docker1", True), ("host:docker2", False)])
+async def test_a_host_asks_for_itself_only(memory: MemoryStore, tmp_path: Path, identity: str, allowed: bool) -> None:
+    ca, _ = pki.make_ca(tmp_path)
+    cert, key = pki.issue(tmp_path, "controller:c1", ["127.0.0.1", "localhost"])
+    async with running(memory, tls=TlsTable(ca=ca, cert=cert, key=key)) as rig:
+        mine, secret = pki.issue(tmp_path, identity, [])
+        async with channel(rig.endpoint, ClientTls(ca=ca, cert=mine, key=secret)) as secure:
+            stub = address_pb2_grpc.AddressServiceStub(secure)
+            request = address_pb2.GrantRequest(host="docker1", network="blue", version=4)
+            # The right host gets as far as being told that it has not registered.
+            with refused(Reason.NETWORK_NOT_FOUND if allowed else Reason.HOST_IDENTITY):
+                await stub.Grant(request, timeout=SECONDS)
