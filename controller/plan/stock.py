@@ -52,7 +52,7 @@ def stock_steps(
     `stocked_hosts`: with less than two free addresses for each, nobody gets more.
 
     A host gets stock while it is connected, not drained, and its Docker network is ready; when it is drained, or not
-    to have the network any more, what it does not use is recalled."""
+    to have the network any more, what it does not use is recalled; so is what was excluded meanwhile."""
     known, stored = snapshot.hosts.get(host), snapshot.networks.get(network)
     if known is None or stored is None or stored.value.deleting or known.value.forgetting:
         return ()
@@ -61,9 +61,13 @@ def stock_steps(
     ready = status is not None and status.value.docker == READY and host in snapshot.sessions
     found: list[Txn] = []
     for prefix in stored.value.prefixes:
-        version = pool(prefix).net.version
-        given = snapshot.pool(network, version).given.get(host, {})
-        mine = [(a, snapshot.addresses[network][a]) for a, r in given.items() if r.kind is AddressKind.STOCK]
+        limits = pool(prefix)
+        given = snapshot.pool(network, limits.net.version).given.get(host, {})
+        held_here = [(a, snapshot.addresses[network][a]) for a in given]
+        # Excluded after it was given: it is not to be used, and nobody uses it now.
+        excluded = [one for one in held_here if limits.is_excluded(int(one[0])) and not one[1].value.promised]
+        found += _recalled(network, [one for one in excluded if not one[1].value.recalled])
+        mine = [one for one in held_here if one[1].value.kind is AddressKind.STOCK and one not in excluded]
         found += _recalls(network, [one for one in mine if not one[1].value.recalled], entitled, now_ms)
         held = sum(not one[1].value.owner for one in mine)
         if entitled and ready and held < STOCK and _free(snapshot, network, prefix) >= 2 * hosts:
@@ -85,6 +89,10 @@ def _recalls(network: str, mine: list[_Held], entitled: bool, now_ms: int) -> It
         spare = [one for one in old if not one[1].value.owner]
         spare = [one for one in spare[: max(0, len(spare) - STOCK)] if _since(one, SURPLUS_SECONDS, now_ms)]
         unwanted = [*spare, *(one for one in old if one[1].value.owner and _since(one, OWNED_SECONDS, now_ms))]
+    yield from _recalled(network, unwanted)
+
+
+def _recalled(network: str, unwanted: list[_Held]) -> Iterator[Txn]:
     for address, stored in unwanted:
         yield Txn((recall_guard(network, address, stored),), (recall_op(network, address, stored),))
 
