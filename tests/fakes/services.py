@@ -69,7 +69,7 @@ class Double:
         fabric_pb2_grpc.add_FabricServiceServicer_to_server(_Fabric(self), self._server)
         network_pb2_grpc.add_NetworkServiceServicer_to_server(_Networks(self), self._server)
         attachment_pb2_grpc.add_AttachmentServiceServicer_to_server(_Attachments(self), self._server)  # type: ignore[abstract]
-        address_pb2_grpc.add_AddressServiceServicer_to_server(_Addresses(self), self._server)
+        address_pb2_grpc.add_AddressServiceServicer_to_server(_Addresses(self), self._server)  # type: ignore[abstract]
         host_pb2_grpc.add_HostServiceServicer_to_server(_Hosts(self), self._server)  # type: ignore[abstract]
         check_pb2_grpc.add_CheckServiceServicer_to_server(_Checks(self), self._server)
         if self._tls is None:
