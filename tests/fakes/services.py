@@ -67,7 +67,7 @@ class Double:
         self._server = grpc.server(futures.ThreadPoolExecutor(8))
         # A double leaves out what nobody asks it for; grpc's base class answers that with UNIMPLEMENTED.
         fabric_pb2_grpc.add_FabricServiceServicer_to_server(_Fabric(self), self._server)
-        network_pb2_grpc.add_NetworkServiceServicer_to_server(_Networks(self), self._server)
+        network_pb2_grpc.add_NetworkServiceServicer_to_server(_Networks(self), self._server)  # type: ignore[abstract]
         attachment_pb2_grpc.add_AttachmentServiceServicer_to_server(_Attachments(self), self._server)  # type: ignore[abstract]
         address_pb2_grpc.add_AddressServiceServicer_to_server(_Addresses(self), self._server)  # type: ignore[abstract]
         host_pb2_grpc.add_HostServiceServicer_to_server(_Hosts(self), self._server)  # type: ignore[abstract]
