@@ -274,7 +274,7 @@ def _pool(pool: DockerPool) -> str:
 def _foreign(found: DockerNetwork, host: str) -> str:
     return (
         f"{host} has a Docker network {found.name} (driver {found.driver}) that Trunkline did not make, so it is left "
-        f"as it is; remove it (docker network rm {found.name}), or take it over (trunkline import docker {found.name})"
+        f"as it is; remove it (docker network rm {found.name}), or take it over (trunkline network import {found.name})"
     )
 
 
