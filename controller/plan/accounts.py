@@ -123,24 +123,13 @@ _KINDS = {
 }
 
 
-def let_go(
-    stored: Stored[AddressRecord],
-    network: Stored[NetworkRecord] | None,
-    observed_revision: int,
-    now_ms: int,
-    leases: Leases,
-) -> Fate:
-    """What becomes of an address that its host, having worked towards `observed_revision`, does not list.
-
-    Stock is recalled first: a desired state under way to the host may still give it out, and the host would take it.
-    Of a recalled address, or one of a network that it is no longer told of, no desired state does."""
+def let_go(stored: Stored[AddressRecord], network: Stored[NetworkRecord] | None, now_ms: int, leases: Leases) -> Fate:
+    """What becomes of an address that its host, having been told of the record as it is, does not list. The host takes
+    it no more, even from a desired state under way to it: that gives nothing which the host was told of before."""
     record = stored.value
     if network is None:
         return Fate(None)
     spec = network.value
-    untold = spec.deleting and network.mod_revision <= observed_revision
-    if record.kind is AddressKind.STOCK and not record.recalled and not untold:
-        return Fate(replace(record, recalled=True))
     until = _rest_until(record, spec, now_ms)
     if record.promised and not spec.deleting:
         rest = until if until > now_ms else 0

@@ -120,16 +120,17 @@ def _grants(snapshot: Snapshot, host: str, told: set[str]) -> tuple[Grant, ...]:
     need not rest."""
     found: dict[tuple[str, IPAddress], Grant] = {}
     for network, address in snapshot.given.get(host, ()):
-        record = snapshot.addresses[network][address].value
+        stored = snapshot.addresses[network][address]
+        record = stored.value
         if network in told and (record.recalled or record.kind is AddressKind.STOCK):
             owner = record.owner if is_owned(record) or not record.recalled else ""
-            found[network, address] = Grant(network, str(address), owner, record.recalled)
+            found[network, address] = Grant(network, str(address), owner, record.recalled, stored.mod_revision)
     status = snapshot.host_status.get(host)
     for network, text in status.value.disputed if status is not None else ():
         address = parse_address(text)
         known = snapshot.addresses.get(network, {}).get(address)
         if network in told and known is not None and not is_given(snapshot, host, known.value):
-            found[network, address] = Grant(network, text, recalled=True)
+            found[network, address] = Grant(network, text, recalled=True, revision=known.mod_revision)
     return tuple(found[at] for at in sorted(found, key=lambda at: (at[0], at[1].version, int(at[1]))))
 
 

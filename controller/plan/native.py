@@ -146,7 +146,7 @@ def _unlisted(
             continue
         fate = None
         if observation.endpoints_complete and stored.mod_revision <= observation.revision:
-            fate = accounts.let_go(stored, snapshot.networks.get(at[0]), observation.revision, now_ms, leases)
+            fate = accounts.let_go(stored, snapshot.networks.get(at[0]), now_ms, leases)
             fates[at] = fate
         if holder_name and (fate is None or fate.wanting):
             staying[at] = holder_name

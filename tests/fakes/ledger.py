@@ -17,13 +17,16 @@ class Ledger:
     networks: dict[str, HostNetwork] = field(default_factory=dict)
     recalls: dict[At, str] = field(default_factory=dict)
     """What is wanted back, and for which owner it may go at once."""
+    floor: int = 0
+    """Revision of the desired state in force: what that gave out and is not known was let go."""
 
     def told(self, desired: Desired, now_ms: int) -> None:
         """Take what is given, let go of what is wanted back or of a network that is no longer told of."""
         self.networks = {network.name: network for network in desired.networks}
+        floor, self.floor = self.floor, max(self.floor, desired.revision)
         self.recalls = {(one.network, one.address): one.owner for one in desired.grants if one.recalled}
         for grant in desired.grants:
-            if not grant.recalled:
+            if not grant.recalled and grant.revision > floor:
                 self.take(grant.network, grant.address, grant.owner)
         self.let_go(now_ms)
 
