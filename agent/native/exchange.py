@@ -112,6 +112,7 @@ class Work:
             await self._tell("the hand-made network is removed")
         ours = await self._ours(network, exchange)
         await self._connect_all(ours.id, exchange)
+        await self._tell_macs(ours.id, exchange)
         await self._forget()
         await self._tell("the network is exchanged")
 
@@ -324,6 +325,17 @@ class Work:
         await _each([member for member in members if member.running], connect)
         await _each([member for member in members if not member.running], connect)
         return failed
+
+    async def _tell_macs(self, network_id: str, exchange: Exchange) -> None:
+        """Docker 25 and later take no MAC when they connect a container (seen on 28): what `--mac-address` asked for
+        is lost then."""
+        wanted = {member.id: mac for member in exchange.members if (mac := handmade.fixed_mac(member))}
+        for container in await self._bench.engine.containers() if wanted else ():
+            for endpoint in container.endpoints:
+                mac = wanted.get(container.id, "")
+                if endpoint.network_id == network_id and mac and endpoint.mac and endpoint.mac != mac:
+                    why = f"Docker gave it MAC {endpoint.mac}, not {mac}: make the container anew to have that again"
+                    await self._tell(why, container.name)
 
     async def _connected(self, network_id: str) -> dict[str, set[str]]:
         """Addresses, live or fixed, of each container that is set up with a network, by its id."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -224,3 +225,12 @@ def outside(exchange: Exchange, prefixes: Iterable[Prefix]) -> list[str]:
 def owned_by_us(networks: Iterable[DockerNetwork], name: str) -> DockerNetwork | None:
     """Our Docker network of a network, if it is there."""
     return next((one for one in networks if one.name == name and dockernets.ours(one) == name), None)
+
+
+def fixed_mac(member: Member) -> str:
+    """The MAC that the container's user asked for; "" when none."""
+    try:
+        settings = json.loads(member.settings or "{}")
+    except ValueError:
+        return ""
+    return str(settings.get("MacAddress", "")).lower() if isinstance(settings, dict) else ""
