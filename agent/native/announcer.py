@@ -62,13 +62,16 @@ class Announcer:
             await self._send(announcement)
             self._failed.pop(due.id, None)
         except TrunklineError as error:
-            self._give_up(due, error)
+            await self._failure(due, error)
         except Exception as error:
             self._log.error("announcement failed", container=due.container, exc_info=error)
 
-    def _give_up(self, due: Due, error: TrunklineError) -> None:
-        if error.reason is Reason.NETNS_NOT_FOUND:  # it has ended
-            self._told.discard(due.id)
+    async def _failure(self, due: Due, error: TrunklineError) -> None:
+        try:
+            ended = await self._engine.namespace(due.container_id) is None
+        except TrunklineError:
+            ended = False
+        if ended:
             return
         self._tries[due.id] = self._tries.get(due.id, 0) + 1
         if self._tries[due.id] < TRIES:
