@@ -142,9 +142,14 @@ def member(listed: Json, found: HandMade) -> Member | None:
             fixed=endpoint.requested,
             mac=endpoint.mac,
             gateways=tuple(str(gateway) for gateway in gateways if gateway),
+            by_id=_by_id(container.network_mode, found),
             labels=container.labels,
         )
     return None
+
+
+def _by_id(mode: str, found: HandMade) -> bool:
+    return bool(mode) and mode != found.network.name and found.network.id.startswith(mode)
 
 
 def detailed(member: Member, answer: Json, network: str) -> Member:

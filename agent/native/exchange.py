@@ -163,6 +163,8 @@ class Work:
         """Raise for what would only show once containers are off. Nothing was changed by then."""
         links = await self._bench.links.host_links()
         why = handmade.problem(old.network, links) or self._unfit(network, old, links)
+        if not why and (bound := handmade.bound(exchange.members)):
+            why = f"{', '.join(bound)} has the network by its id, which Docker cannot replace; make it anew by name"
         if not why and (outside := handmade.outside(exchange, network.prefixes)):
             why = f"{'; '.join(outside)}, outside network {self._name}"
         if not why:

@@ -28,7 +28,7 @@ class Member:
     """A container that is set up with a Docker network. `addresses` carry the prefix length and are () while it does
     not run, `fixed` are those its user asked for, without. `gateways` are what Docker routes it through. `settings`
     is the endpoint configuration that connects it again as it was, as JSON, without addresses; () of `gateways` and
-    "" of `settings` where only a listing was asked for."""
+    "" of `settings` where only a listing was asked for. `by_id`: it was made with the network's id, not its name."""
 
     id: str
     name: str
@@ -38,6 +38,7 @@ class Member:
     mac: str = ""
     gateways: tuple[str, ...] = ()
     settings: str = ""
+    by_id: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -209,6 +210,12 @@ def with_length(member: Member, found: DockerNetwork) -> tuple[str, ...]:
     nets = [net for pool in found.pools if (net := _net(pool.cidr)) is not None]
     lengths = {text: next((net.prefixlen for net in nets if _in(text, net)), None) for text in member.fixed}
     return tuple(f"{text}/{length}" if length is not None else text for text, length in lengths.items())
+
+
+def bound(members: Iterable[Member]) -> list[str]:
+    """Containers that were made with the id of the network (`--network ID`): once that is gone, Docker 25 and later
+    connect them to no network at all (seen on 28)."""
+    return [member.name for member in members if member.by_id]
 
 
 def outside(exchange: Exchange, prefixes: Iterable[Prefix]) -> list[str]:

@@ -160,6 +160,17 @@ def test_an_exchange_keeps_addresses_and_names_and_says_how_long_it_took(
     assert [step["message"] for step in again if step["message"]] == ["nothing to exchange", "nothing to exchange"]
 
 
+def test_a_container_that_has_the_network_by_its_id_is_refused(fabric: Fabric, hands: tuple[Host, Host]) -> None:
+    h1, _ = hands
+    h1.docker("run", "-d", "--name", "web", "--network", handmade.network_of(h1, NAME)["Id"], IMAGE, "sleep", "100000")
+    web = handmade.address(h1, "web", NAME)
+    fabric.ok("network", "import", NAME, "--yes")
+    until(lambda: settled(fabric, {web: "h1"}), "the address to be held")
+    refused = fabric.cli("network", "import", NAME, "--replace", "--yes", "--hosts", "h1")
+    failed(refused, 4, "h1", "web", "by its id", "nothing was changed")
+    assert (handmade.address(h1, "web", NAME), handmade.is_ours(h1, NAME)) == (web, False)
+
+
 def exchanging(host: Host) -> bool:
     """Whether an exchange is written down on the host and not finished."""
     try:

@@ -28,6 +28,7 @@ class Box:
 
     name: str
     running: bool = True
+    by_id: bool = False
     addresses: dict[str, str] = field(default_factory=dict)
     fixed: dict[str, str] = field(default_factory=dict)
     aliases: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -163,6 +164,7 @@ class MemoryDocker:
                 running=box.running,
                 addresses=(f"{box.addresses[key]}/24",) if box.addresses[key] else (),
                 fixed=(box.fixed[key],) if key in box.fixed else (),
+                by_id=box.by_id,
             )
             for number, box in self.boxes.items()
             if key in box.addresses

@@ -249,6 +249,14 @@ async def test_addresses_that_the_ledger_lacks_are_not_risked(world: World) -> N
     assert "disconnect" not in world.docker.calls
 
 
+async def test_a_container_that_has_the_network_by_its_id_is_not_cut_off_for_good(world: World) -> None:
+    world.docker.boxes["id-web"].by_id = True
+    error = await world.refused()
+    assert "web has the network by its id" in error.message
+    assert "nothing was changed" in error.message
+    assert "disconnect" not in world.docker.calls
+
+
 async def test_without_a_desired_state_nothing_is_begun(world: World) -> None:
     world.desired = None
     assert (await world.refused()).reason is Reason.CONTROLLER_UNREACHABLE
