@@ -2,7 +2,7 @@
 docs/ipam.md): what dockerd asks when networks are made and containers start and stop.
 
 Docker waits for an answer under a lock of the network, for ever, so every request is answered within 3 s; errors go in
-{"Err": "trunkline: …"} with status 200, which dockerd shows as they are. The plugin itself keeps nothing: a PoolID
+{"Error": "trunkline: …"} with status 200, which dockerd shows as they are. The plugin itself keeps nothing: a PoolID
 says all, since dockerd asks for a pool once and never again.
 """
 
@@ -95,7 +95,9 @@ class Plugin:
         if runner is not None:
             await runner.cleanup()
         if self._releases:
-            await asyncio.wait(self._releases, timeout=ANSWER_SECONDS)
+            _, hanging = await asyncio.wait(self._releases, timeout=ANSWER_SECONDS)
+            for task in hanging:
+                task.cancel()
 
     async def _serve(self, request: web.Request) -> web.Response:
         method = request.match_info["method"]
