@@ -107,16 +107,22 @@ def _refused(name: str, refusals: Sequence[str]) -> Refusal:
 
 def _ask(wanted: Wanted, importing: bool) -> int | None:
     """None to go on; else the exit code to leave with."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not _terminal():
         present.note(
             f"nothing was done, since there is no terminal to ask on: give --yes to {_what(wanted, importing)}"
         )
         return present.USAGE
-    question = f"{_what(wanted, importing).capitalize()}?"
+    what = _what(wanted, importing)
+    question = f"{what[0].upper()}{what[1:]}?"
     if wanted.replace:
         where = ", ".join(wanted.hosts) or "every host that has it"
         question = f"{question} Each container is off the network for a moment, on {where}"
     return None if click.confirm(question, default=False, err=True) else present.INTERRUPTED
+
+
+def _terminal() -> bool:
+    """Whether there is somebody to ask."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _what(wanted: Wanted, importing: bool) -> str:
