@@ -44,15 +44,21 @@ class FakeFabric:
     def give(self, host: str, request: GrantRequest) -> Granted:
         if self.error is not None:
             raise self.error
-        for address in [request.address] if request.address else self.pool(request.network, request.version):
+        reserved = {(one.name, kept.address): kept.owner for one in self.networks for kept in one.reserved}
+        mine = [key[1] for key, owner in reserved.items() if key[0] == request.network and owner == request.owner]
+        pool = [*mine, *self.pool(request.network, request.version)]
+        for address in [request.address] if request.address else pool:
             key = (request.network, address)
-            if key not in self.held:
+            owner = reserved.get(key, "")
+            promised = bool(owner) and owner == request.owner
+            if owner and not promised:
+                if request.address:
+                    raise Refusal(Reason.ADDRESS_RESERVED, f"{address} is promised to {owner}")
+            elif key not in self.held:
                 self.revision += 1
-                reserved = any(one.address == address for n in self.networks for one in n.reserved)
-                promised = reserved and bool(request.owner)
                 self.held[key] = Held(host, self.revision, owner=request.owner if promised else "")
                 return Granted(address, promised, self.revision)
-            if request.address:
+            elif request.address:
                 raise Refusal(Reason.ADDRESS_TAKEN, f"{address} is held by {self.held[key].host}")
         raise Refusal(Reason.POOL_EXHAUSTED, f"all addresses of network {request.network} are in use", "remove some")
 
