@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from agent.plan.docker import Container, DockerNetwork, DockerNetworkSpec, DockerPool, Endpoint
@@ -100,8 +101,27 @@ def _plain(address: str) -> str:
 
 
 def networks(listed: Iterable[Json]) -> list[DockerNetwork]:
-    """The answer of /networks."""
-    return [network(one) for one in listed]
+    """The answer of /networks.
+
+    A swarm manager lists a swarm network that is made from a config-only one without what each node takes from that;
+    `docker network inspect` has it on both (seen on 20.10 and 28).
+    """
+    found = [network(one) for one in listed]
+    configs = {one.name: one for one in found if one.config_only}
+    return [_completed(one, configs.get(one.config_from)) for one in found]
+
+
+def _completed(found: DockerNetwork, config: DockerNetwork | None) -> DockerNetwork:
+    if config is None or found.ipam_driver:
+        return found
+    return replace(
+        found,
+        parent=config.parent,
+        mode=config.mode,
+        pools=config.pools,
+        ipam_driver=config.ipam_driver,
+        ipam_network=config.ipam_network,
+    )
 
 
 def network(listed: Json) -> DockerNetwork:
