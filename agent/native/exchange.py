@@ -329,8 +329,8 @@ class Work:
         return failed
 
     async def _tell_macs(self, network_id: str, exchange: Exchange) -> None:
-        """Docker 25 and later take no MAC when they connect a container (seen on 28): what `--mac-address` asked for
-        is lost then."""
+        """Docker 28 takes no MAC when it connects a container, 20.10 keeps it: what `--mac-address` asked for may be
+        lost."""
         wanted = {member.id: mac for member in exchange.members if (mac := handmade.fixed_mac(member))}
         for container in await self._bench.engine.containers() if wanted else ():
             for endpoint in container.endpoints:

@@ -213,8 +213,8 @@ def with_length(member: Member, found: DockerNetwork) -> tuple[str, ...]:
 
 
 def bound(members: Iterable[Member]) -> list[str]:
-    """Containers that were made with the id of the network (`--network ID`): once that is gone, Docker 25 and later
-    connect them to no network at all (seen on 28)."""
+    """Containers that were made with the id of the network (`--network ID`): once that is gone, Docker 28
+    connects them to no network at all (20.10 does)."""
     return [member.name for member in members if member.by_id]
 
 

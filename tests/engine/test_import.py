@@ -235,7 +235,7 @@ async def test_a_hand_made_network_can_be_made_again_as_it_was(
             assert after[name] == before[name]
         settings = handmade.settings(host, "web", NAME)
         assert settings["IPAddress"] == web
-        # From 25 on Docker takes no MAC from one who connects a container.
+        # Seen on 28: Docker takes no MAC from one who connects a container.
         assert (settings["MacAddress"] == told["MacAddress"]) == (docker_version < (25,))
         assert "shop" in settings["Aliases"]
         host.docker("rm", "-f", "web")
