@@ -1,7 +1,7 @@
 """A host for the tests of names: namespaces with an /etc of their own, and processes that serve DNS in them.
 
 As a program it is one of those processes: `service` runs our DNS as the agent does, `upstream ADDRESS SAYS` a server
-that knows every name by the address SAYS.
+that knows every name below example.org by the address SAYS, and no other.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class NamingHost:
         return process
 
     def upstream(self, address: str, says: str) -> subprocess.Popen[str]:
-        """A DNS server on this address that answers every question with `says`."""
+        """A DNS server on this address that answers questions about example.org with `says`."""
         return self._program("upstream", address, says)
 
     def service(self, *words: str) -> subprocess.Popen[str]:
@@ -146,10 +146,9 @@ async def _serve_names(words: list[str]) -> None:
 
 
 async def _serve_others(address: str, says: str) -> None:
-    from contract.dns.upstream import address as all_at
-    from contract.dns.upstream import serving
+    from contract.dns.upstream import below, serving
 
-    async with serving(all_at(says), address, 53):
+    async with serving(below("example.org", says), address, 53):
         print("ready", flush=True)
         await asyncio.Event().wait()
 

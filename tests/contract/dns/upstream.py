@@ -11,6 +11,7 @@ from typing import cast
 
 import dns.flags
 import dns.message
+import dns.name
 import dns.rcode
 import dns.rrset
 
@@ -27,6 +28,16 @@ def address(text: str) -> Behaviour:
         made = dns.message.make_response(query, recursion_available=True)
         made.answer = [dns.rrset.from_text(query.question[0].name, 60, "IN", "A", text)]
         return made
+
+    return answer
+
+
+def below(domain: str, text: str) -> Behaviour:
+    """Every name below a domain has this address, and no other name exists."""
+
+    def answer(query: dns.message.Message) -> Said:
+        known = query.question[0].name.is_subdomain(dns.name.from_text(domain))
+        return (address(text) if known else fails(dns.rcode.NXDOMAIN))(query)
 
     return answer
 
