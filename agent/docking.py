@@ -17,11 +17,17 @@ from agent.plan.handmade import HandMade as HandMade
 from agent.plan.handmade import Member as Member
 from agent.plan.ledger import Entry as Entry
 from agent.plan.state import Namespace
+from trunkline.errors import TrunklineError
 from trunkline.model import Desired
 
 
+class DockerAbsent(TrunklineError):
+    """DOCKER_UNAVAILABLE because nobody listens on the engine's socket: it was not started, or is not installed."""
+
+
 class Engine(Protocol):
-    """The Docker Engine. Every call raises DOCKER_UNAVAILABLE when it does not answer in time or as it should."""
+    """The Docker Engine. Every call raises DOCKER_UNAVAILABLE when it does not answer in time or as it should;
+    `DockerAbsent` when nobody listens."""
 
     async def version(self) -> str:
         """The engine's version, such as "20.10.24"."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any, Final
 import aiodocker
 import aiohttp
 
+from agent.docking import DockerAbsent
 from trunkline.errors import Reason, TrunklineError
 
 LIST_SECONDS: Final = 5.0
@@ -75,8 +77,10 @@ class Client:
         return self._unavailable(error)
 
     def _unavailable(self, error: BaseException) -> TrunklineError:
-        what = _why(error)
-        return TrunklineError(
+        cause = _os_error(error)
+        what = os.strerror(cause.errno) if cause and cause.errno else str(error) or "no answer in time"
+        kind = DockerAbsent if cause and cause.errno in (errno.ENOENT, errno.ECONNREFUSED) else TrunklineError
+        return kind(
             Reason.DOCKER_UNAVAILABLE,
             f"the Docker Engine of {self._host} does not answer on {self._socket}: {what}",
             "start Docker, or mend [docker] socket in the agent's config",
@@ -167,15 +171,15 @@ _FAILURES: Final = (aiodocker.DockerError, aiohttp.ClientError, OSError, Timeout
 """What a missing, hanging or broken engine shows itself as; answers are untrusted input, so wrong shapes count."""
 
 
-def _why(error: BaseException) -> str:
-    """The operating system's word where there is one, under what the client libraries wrapped around it."""
+def _os_error(error: BaseException) -> OSError | None:
+    """The operating system's word, where there is one under what the client libraries wrapped around it."""
     cause: BaseException | None = error
     while cause is not None:
         wrapped = getattr(cause, "os_error", cause)
         if isinstance(wrapped, OSError) and wrapped.errno:
-            return os.strerror(wrapped.errno)
+            return wrapped
         cause = cause.__cause__ or cause.__context__
-    return str(error) or "no answer in time"
+    return None
 
 
 def _summary(listed: Mapping[str, Any]) -> Summary:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from agent.docking import Engine, Ground
+from agent.docking import DockerAbsent, Engine, Ground
 from agent.native.announcer import Announcer
 from agent.native.chronicle import Chronicle
 from agent.native.memory import DockerMemory
@@ -124,6 +124,7 @@ class DockerLoop:
         self._ground: Ground | None = None
         self._desired: Desired | None = None
         self._away: TrunklineError | None = None
+        self._missed: frozenset[str] = frozenset()
         self._docker = ""
         self._told = Docked()
         self._log = log.get("docker")
@@ -182,11 +183,13 @@ class DockerLoop:
         )
 
     def _standings(self) -> dict[str, Standing]:
-        known = self._networks.standings()
+        wanted = [one.name for one in (self._desired.networks if self._desired else ()) if wanted_name(one)]
+        known = {name: Standing(PENDING, "it is being made") for name in wanted} | self._networks.standings()
         if self._away is None:
             return known
-        wanted = self._desired.networks if self._desired else ()
-        return known | {one.name: Standing(PENDING, self._away.text) for one in wanted if wanted_name(one)}
+        # Nobody is to wait for a Docker that a host may not even have, once it was looked for with the network known.
+        gone = self._missed if isinstance(self._away, DockerAbsent) else frozenset()
+        return known | {name: Standing("" if name in gone else PENDING, self._away.text) for name in wanted}
 
     # The loop
 
@@ -234,10 +237,12 @@ class DockerLoop:
 
     async def _guarded(self, ticked: bool) -> None:
         """One look; nothing that goes wrong in it ends the loop."""
+        wanted = frozenset(network.name for network in self._ground.desired.networks) if self._ground else frozenset()
         try:
             await self._look(ticked)
             self._away = None
         except TrunklineError as error:
+            self._missed = wanted
             if self._away is None or self._away.message != error.message:
                 self._log.warning("docker cannot be looked at", reason=error.reason.name, why=error.text)
             self._away = error
@@ -252,9 +257,7 @@ class DockerLoop:
         for _ in range(ROUNDS):
             ground = self._ground
             began_ms = self._world.clock.now_ms()
-            networks, containers = await asyncio.gather(
-                self._world.engine.networks(), self._world.engine.containers()
-            )
+            networks, containers = await asyncio.gather(self._world.engine.networks(), self._world.engine.containers())
             names = owners.docker_names(networks, self._desired)
             self._announcer.announce(containers, networks, self._desired)
             await self.ledger.seen(Listing(containers, names, began_ms))
