@@ -6,10 +6,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from fakes.docked_agent import DockedAgent, HandClock
 from fakes.docker import FakeDocker
 from fakes.granting import FakeFabric, FakeGranter
@@ -40,12 +41,17 @@ name = st.sampled_from(["a", "b", "c"])
 
 
 class LossyGranter(FakeGranter):
-    """Loses the next answer when told to: the controller has given, and the host does not hear."""
+    """Loses the next answer when told to: the controller has given, and the host does not hear. `late` happens between
+    the giving and the hearing."""
 
     lost = False
+    late: Callable[[], Awaitable[None]] | None = None
 
     async def grant(self, request: GrantRequest, seconds: float) -> Granted:
         answer = await super().grant(request, seconds)
+        if self.late is not None:
+            late, self.late = self.late, None
+            await late()
         if self.lost:
             self.lost = False
             raise TrunklineError(Reason.DEADLINE, "the answer was lost")
@@ -62,6 +68,7 @@ class Hosts(RuleBasedStateMachine):
         self.fabric = FakeFabric((NET,))
         self.agents: dict[str, DockedAgent] = {}
         self.ids: dict[tuple[str, str], str] = {}
+        self.later: dict[tuple[str, str], str] = {}
         self.down: dict[str, Desired] = {}
         self.up: dict[str, tuple[int, tuple[EndpointObservation, ...], bool]] = {}
         clock = HandClock()
@@ -90,7 +97,7 @@ class Hosts(RuleBasedStateMachine):
         what=name,
         ip=st.sampled_from(["", "", "", "10.9.0.2", "10.9.0.5"]),
         named=st.booleans(),
-        end=st.sampled_from(["runs", "runs", "runs", "fails", "leaks", "crashes"]),
+        end=st.sampled_from(["runs", "runs", "runs", "later", "fails", "leaks", "crashes"]),
         lost=st.booleans(),
     )
     def start(self, where: str, what: str, ip: str, named: bool, end: str, lost: bool) -> None:
@@ -99,7 +106,7 @@ class Hosts(RuleBasedStateMachine):
         if key not in self.ids:
             self.ids[key] = docker.create(what, *docker.docker_networks.values(), ip=ip)
         container = docker.all[self.ids[key]]
-        if container.runs:
+        if container.runs or key in self.later:
             return
         asked = container.endpoints[0].requested
         docker.begin(container.id)
@@ -115,11 +122,30 @@ class Hosts(RuleBasedStateMachine):
         if end == "runs":
             docker.runs(container.id, answer)
             return
+        if end == "later":
+            self.later[key] = answer
+            return
         docker.failed(container.id)
         if end == "fails":
             self.run(agent.pools.release("blue", "10.9.0.0/29", answer.partition("/")[0]))
         if end == "crashes":
             self.run(agent.restart())
+
+    @rule()
+    def finish(self) -> None:
+        """Docker is done with what it was starting."""
+        for (where, what), answer in self.later.items():
+            self.agents[where].docker.runs(self.ids[where, what], answer)
+        self.later.clear()
+
+    @rule(where=host, what=name, seconds=st.sampled_from([6, 25]))
+    def use_up(self, where: str, what: str, seconds: int) -> None:
+        """From the start to the end of a container, and of all that is kept for it."""
+        self.start(where, what, "", True, "runs", False)
+        self.remove(where, what)
+        self.look(where)
+        self.wait(seconds)
+        self.look(where)
 
     @rule(where=host, what=name, told=st.sampled_from([True, True, False]))
     def stop(self, where: str, what: str, told: bool) -> None:
@@ -134,6 +160,8 @@ class Hosts(RuleBasedStateMachine):
 
     @rule(where=host, what=name)
     def remove(self, where: str, what: str) -> None:
+        if (where, what) in self.later:
+            return
         self.stop(where, what, True)
         if (where, what) in self.ids:
             self.agents[where].docker.remove(self.ids.pop((where, what)))
@@ -188,6 +216,7 @@ class Hosts(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1, 6, 25, 121]))
     def wait(self, seconds: int) -> None:
+        self.finish()
         self.agents["h1"].clock.ms += seconds * 1000
 
     @rule(where=host)
@@ -221,6 +250,7 @@ class Hosts(RuleBasedStateMachine):
             for endpoint in container.endpoints
             for address in endpoint.addresses
         ]
+        running += [(answer.partition("/")[0], *key) for key, answer in self.later.items()]
         addresses = [one[0] for one in running]
         assert len(addresses) == len(set(addresses)), running
         first, second = (set(agent.pools.entries()) for agent in self.agents.values())
@@ -242,5 +272,67 @@ class Hosts(RuleBasedStateMachine):
                         assert held.host == where
 
 
-Hosts.TestCase.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+async def gone(agent: DockedAgent) -> None:
+    """A container of the host comes and goes, and its address is let go of."""
+    answer = await agent.pools.request(PoolRequest("blue", "10.9.0.0/29", endpoint="a"))
+    await agent.pools.release("blue", "10.9.0.0/29", answer.partition("/")[0])
+    agent.clock.ms += 60_000
+    await agent.seen()
+
+
+async def two(tmp_path: Path) -> tuple[FakeFabric, DockedAgent, DockedAgent]:
+    fabric, agents = FakeFabric((NET,)), []
+    clock = HandClock()
+    for one in HOSTS:
+        (tmp_path / one).mkdir()
+        agent = DockedAgent(tmp_path / one, fabric, FakeDocker(), one)
+        agent.granter, agent.clock = LossyGranter(fabric, one), clock
+        await agent.start()
+        await agent.told()
+        agents.append(agent)
+    return fabric, *agents
+
+
+async def test_what_was_let_go_of_is_not_taken_from_a_state_that_did_not_know(tmp_path: Path) -> None:
+    fabric, h1, h2 = await two(tmp_path)
+    fabric.give("h1", GrantRequest("blue", 4))
+    await h1.told()
+    assert list(h1.pools.entries()) == [("blue", "10.9.0.2")]
+    await gone(h1)
+    assert h1.spooled is not None
+    without = (h1.spooled.revision, h1.pools.endpoints(), h1.pools.complete)
+    for restarts in (False, True):
+        fabric.revision += 1
+        if restarts:
+            await h1.restart()
+        await h1.told()
+        assert [grant.address for grant in h1.spooled.grants] == ["10.9.0.2"]
+        assert h1.pools.entries() == {}
+    fabric.settle("h1", *without)
+    assert (await h2.pools.request(PoolRequest("blue", "10.9.0.0/29"))).startswith("10.9.0.2/")
+    await h1.stop()
+    await h2.stop()
+
+
+async def test_an_answer_that_comes_when_the_address_was_taken_back_is_not_used(tmp_path: Path) -> None:
+    fabric, h1, h2 = await two(tmp_path)
+
+    async def meanwhile() -> None:
+        fabric.recall("blue", "10.9.0.2")
+        await h1.told()
+        await h1.seen()
+        h1.observe()
+        assert (await h2.pools.request(PoolRequest("blue", "10.9.0.0/29"))).startswith("10.9.0.2/")
+
+    assert isinstance(h1.granter, LossyGranter)
+    h1.granter.late = meanwhile
+    with pytest.raises(TrunklineError) as late:
+        await h1.pools.request(PoolRequest("blue", "10.9.0.0/29"))
+    assert "too late" in late.value.message
+    assert (await h1.pools.request(PoolRequest("blue", "10.9.0.0/29"))).startswith("10.9.0.3/")
+    await h1.stop()
+    await h2.stop()
+
+
+Hosts.TestCase.settings = settings(max_examples=40, stateful_step_count=50, deadline=None)
 TestHosts = Hosts.TestCase
