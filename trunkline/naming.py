@@ -76,6 +76,11 @@ def shim_mark(attachment: str) -> str:
     return f"{SHIM_MARK}{attachment}"
 
 
+def native_mark(endpoint: str) -> str:
+    """Alias of an interface that was made again for a Docker endpoint, by the endpoint's id."""
+    return f"{MARK}docker:{endpoint}"
+
+
 def attachment_of(alias: str) -> str:
     """Name of the attachment whose interface carries this alias; empty for any other alias."""
     for start in (SHIM_MARK, attachment_mark("")):

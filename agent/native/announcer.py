@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from agent.docking import Container, DockerNetwork, Engine
 from agent.plan import announcing
 from agent.plan.announcing import Due
-from agent.ports import Announcement, Links, Prober
+from agent.ports import Announcement, Interface, Links, Prober
 from trunkline import log
 from trunkline.clock import Clock
 from trunkline.errors import Reason, TrunklineError
@@ -23,13 +23,22 @@ _LOOKUPS: Final = 8
 
 
 class Announcer:
-    """Knows which endpoints were announced. Works beside the loop, since finding a namespace waits for dockerd."""
+    """Knows which endpoints were announced. Works beside the loop, since finding a namespace waits for dockerd. `seen`
+    is told each endpoint's id and the interface that was found for it."""
 
-    def __init__(self, engine: Engine, links: Links, prober: Prober, clock: Clock) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        links: Links,
+        prober: Prober,
+        clock: Clock,
+        seen: Callable[[str, Interface], None] = lambda endpoint, interface: None,
+    ) -> None:
         self._engine = engine
         self._links = links
         self._prober = prober
         self._clock = clock
+        self._seen = seen
         self._told: set[str] = set()
         self._tries: dict[str, int] = {}
         self._failed: dict[str, tuple[Due, TrunklineError]] = {}
@@ -50,6 +59,12 @@ class Announcer:
             task = asyncio.create_task(self._tell(due))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def again(self, endpoint: str) -> None:
+        """An endpoint has a new interface: it is announced with the next look."""
+        self._told.discard(endpoint)
+        self._tries.pop(endpoint, None)
+        self._failed.pop(endpoint, None)
 
     async def _tell(self, due: Due) -> None:
         try:
@@ -95,6 +110,7 @@ class Announcer:
                 f"the link that carried it on network {due.network} was deleted, or the address taken away",
                 f"docker restart {due.container}",
             )
+        self._seen(due.id, found)
         mac = found.link.mac or due.mac
         return Announcement(namespace, found.link.name, mac, due.addresses, due.gateways)
 

@@ -13,6 +13,7 @@ from agent.native.announcer import Announcer
 from agent.native.chronicle import Chronicle
 from agent.native.memory import DockerMemory
 from agent.native.networks import DockerNetworks
+from agent.native.rebuilding import Rebuilder
 from agent.native.restarts import Restarts
 from agent.plan import losses, owners
 from agent.plan.docked import Docked, Standing
@@ -117,7 +118,10 @@ class DockerLoop:
         self._chronicle = chronicle
         self._memory = DockerMemory(spool, host)
         self._networks = DockerNetworks(world.engine, self._memory, chronicle, world.clock, world.draw, host)
-        self._announcer = Announcer(world.engine, world.links, world.prober, world.clock)
+        self._rebuilder = Rebuilder(
+            world.engine, world.links, chronicle, world.clock, world.draw, self.wake, self._rebuilt
+        )
+        self._announcer = Announcer(world.engine, world.links, world.prober, world.clock, self._rebuilder.seen)
         self._restarts = Restarts(world.engine, chronicle, world.clock, world.draw, self.wake)
         self._losses = Losses()
         self._wake = asyncio.Event()
@@ -126,6 +130,7 @@ class DockerLoop:
         self._away: TrunklineError | None = None
         self._missed: frozenset[str] = frozenset()
         self._docker = ""
+        self._listed_ms = self._cut_ms = 0
         self._told = Docked()
         self._log = log.get("docker")
 
@@ -156,6 +161,7 @@ class DockerLoop:
                 *self._networks.problems(),
                 *self._restarts.problems(),
                 *self._announcer.problems(),
+                *self._rebuilder.problems(),
                 *losses.problems(self._losses, self._host),
             ),
             docker="" if self._away else self._docker,
@@ -191,6 +197,13 @@ class DockerLoop:
         gone = self._missed if isinstance(self._away, DockerAbsent) else frozenset()
         return known | {name: Standing("" if name in gone else PENDING, self._away.text) for name in wanted}
 
+    def boots(self) -> bool:
+        """Whether dockerd ended, or this agent began, and Docker was not listed since."""
+        return self._listed_ms <= self._cut_ms
+
+    def _rebuilt(self, endpoint: str) -> None:
+        self._announcer.again(endpoint)
+
     # The loop
 
     def wake(self) -> None:
@@ -225,9 +238,10 @@ class DockerLoop:
             await asyncio.gather(listener, return_exceptions=True)
             await self._announcer.close()
             await self._restarts.close()
+            await self._rebuilder.close()
 
     async def _until_due(self, tick_due: float) -> None:
-        due = [tick_due, self._networks.due(), self._restarts.due()]
+        due = [tick_due, self._networks.due(), self._restarts.due(), self._rebuilder.due()]
         if self._away is not None or self._announcer.unannounced():
             due.append(self._world.clock.monotonic() + _RETRY_SECONDS)
         when = min(one for one in due if one is not None)
@@ -258,8 +272,11 @@ class DockerLoop:
             ground = self._ground
             began_ms = self._world.clock.now_ms()
             networks, containers = await asyncio.gather(self._world.engine.networks(), self._world.engine.containers())
+            self._listed_ms = began_ms
             names = owners.docker_names(networks, self._desired)
             self._announcer.announce(containers, networks, self._desired)
+            if ground is not None:
+                self._rebuilder.look(containers, networks, ground)
             await self.ledger.seen(Listing(containers, names, began_ms))
             known = self._memory.deeds.containers
             self._losses = losses.find(known, self._losses, containers, networks, self._docker)
@@ -285,5 +302,6 @@ class DockerLoop:
                 pass  # the look that follows says what is wrong
             except Exception as error:
                 self._log.error("events failed", exc_info=error)
+            self._cut_ms = self._world.clock.now_ms()
             self.wake()
             await self._world.clock.sleep(_RETRY_SECONDS)
