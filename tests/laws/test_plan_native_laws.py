@@ -216,7 +216,7 @@ class World:
             self.plan(lambda s: detach(s, host, names[0]).txn)
 
     def drain(self) -> None:
-        self.plan(lambda s: drain(s, self.draw.choice(HOSTS), self.draw.random() < 0.8).txn)
+        self.plan(lambda s: drain(s, self.draw.choice(HOSTS), self.draw.random() < 0.7).txn)
 
     def forget(self) -> None:
         name = self.draw.choice(HOSTS)
@@ -548,14 +548,11 @@ class World:
 
 
 WEIGHTS = {
-    "follow": 12,
-    **dict.fromkeys(("push", "hear", "look", "settle"), 6),
-    **dict.fromkeys(("start", "call", "answered"), 6),
-    **dict.fromkeys(("write", "age", "show", "stop", "stock", "late", "wait"), 3),
-    **dict.fromkeys(
-        ("expire", "promise", "unpromise", "attach", "detach", "create", "delete", "end_delete", "hello"), 1
-    ),
-    **dict.fromkeys(("cut", "drain", "forget", "lose", "select"), 1),
+    **dict.fromkeys(("follow", "push", "hear", "look", "settle", "start", "call", "answered"), 24),
+    **dict.fromkeys(("write", "age", "show", "stop", "stock", "late", "wait"), 12),
+    **dict.fromkeys(("expire", "promise", "unpromise", "attach", "detach", "create", "end_delete", "hello"), 4),
+    **dict.fromkeys(("cut", "drain", "lose", "select"), 2),
+    **dict.fromkeys(("delete", "forget"), 1),
 }
 STEPS = tuple(name for name, weight in WEIGHTS.items() for _ in range(weight))
 OF_A_HOST = {"push", "hear", "look", "settle", "write", "age", "start", "call", "answered", "show", "stop", "lose"}
