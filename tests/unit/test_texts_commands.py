@@ -75,7 +75,7 @@ def fault_of_click(command: click.Command, words: list[str]) -> str:
 
 
 def fault_of_argparse(parser: argparse.ArgumentParser, words: list[str]) -> str:
-    waiting = list(words)
+    waiting, taken = list(words), 0
     while waiting:
         word = waiting.pop(0)
         choices = next((a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction)), None)
@@ -85,10 +85,12 @@ def fault_of_argparse(parser: argparse.ArgumentParser, words: list[str]) -> str:
                 return f"{parser.prog} has no option {word}"
             if waiting and action.nargs != 0:
                 waiting.pop(0)
-        elif choices is None or word not in choices:
-            return f"{parser.prog} has no command {word}"
+        elif choices is not None and word in choices:
+            parser, taken = choices[word], 0
+        elif choices is None and taken < sum(not action.option_strings for action in parser._actions):
+            taken += 1
         else:
-            parser = choices[word]
+            return f"{parser.prog} has no command {word}"
     return ""
 
 
