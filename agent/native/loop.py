@@ -197,6 +197,10 @@ class DockerLoop:
         gone = self._missed if isinstance(self._away, DockerAbsent) else frozenset()
         return known | {name: Standing("" if name in gone else PENDING, self._away.text) for name in wanted}
 
+    def refused(self) -> None:
+        """Docker was refused an address."""
+        self._restarts.doubt()
+
     def boots(self) -> bool:
         """Whether dockerd ended, or this agent began, and Docker was not listed since."""
         return self._listed_ms <= self._cut_ms
@@ -268,6 +272,7 @@ class DockerLoop:
         done: set[str] = set()
         if self._away is not None or not self._docker:
             self._docker = await self._world.engine.version()
+            self._restarts.doubt()
         for _ in range(ROUNDS):
             ground = self._ground
             began_ms = self._world.clock.now_ms()
@@ -281,7 +286,9 @@ class DockerLoop:
             known = self._memory.deeds.containers
             self._losses = losses.find(known, self._losses, containers, networks, self._docker)
             await self._memory.containers(self._losses.known)
-            if ground is None or not await self._networks.reconcile(ground, networks, containers, done):
+            if ground is None or not await self._networks.reconcile(
+                ground, networks, containers, done, self._restarts.unknown
+            ):
                 await self._restarts.look(containers, names, ticked)
                 return
         self.wake()

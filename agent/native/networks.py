@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -56,15 +56,20 @@ class DockerNetworks:
         self._log = log.get("docker")
 
     async def reconcile(
-        self, ground: Ground, found: Sequence[DockerNetwork], containers: Sequence[Container], done: set[str]
+        self,
+        ground: Ground,
+        found: Sequence[DockerNetwork],
+        containers: Sequence[Container],
+        done: set[str],
+        unknown: Collection[str] = (),
     ) -> bool:
         """One step towards `ground`; whether anything was done, so that Docker has to be read again. `done` are names
         of Docker networks that were made since the caller began: one that is still not right is a failure, found by
-        reading."""
+        reading. `unknown`: ids of Docker networks whose driver does not know them."""
         if self._ground is None or self._ground.desired != ground.desired:
             self._failures.clear()
         self._ground, self._found = ground, found
-        self._plan = dockernets.plan(ground, found, containers, self._host)
+        self._plan = dockernets.plan(ground, found, containers, self._host, unknown)
         await self._recall(found)
         acted = False
         for removal in self._plan.removals:

@@ -20,6 +20,10 @@ from trunkline.model import Problem
 _FIRST_SECONDS: Final = 2.0
 _LIMIT_SECONDS: Final = 60.0
 _INSPECT_SECONDS: Final = 1.0
+_DOUBTS: Final = (0.3, 2.0)
+"""Seconds after a refusal until containers are inspected: dockerd gives the start up first, and the list shows one
+that failed at once as it was before."""
+
 _AT_ONCE: Final = 4
 
 
@@ -45,12 +49,18 @@ class Restarts:
         self._wake = wake
         self._judged: set[str] = set()
         self._waiting: dict[str, _Waiting] = {}
+        self.unknown: frozenset[str] = frozenset()
+        """Ids of Docker networks whose driver does not know them."""
         self._task: asyncio.Task[None] | None = None
+        self._doubts: list[float] = []
         self._log = log.get("docker")
 
     async def look(self, containers: Sequence[Container], names: DockerNames, everything: bool) -> None:
         """Find those that died of a refusal among those not judged since they last ran, or, with `everything`, among
         all; start those whose time has come, beside the loop."""
+        now = self._clock.monotonic()
+        everything = everything or any(due <= now for due in self._doubts)
+        self._doubts = [due for due in self._doubts if due > now]
         suspects = restarting.suspects(containers, names)
         ids = {container.id for container in suspects}
         self._judged &= ids
@@ -70,8 +80,15 @@ class Restarts:
             if due:
                 self._task = asyncio.create_task(self._start(due))
 
+    def doubt(self) -> None:
+        """Docker was refused an address, or was not to be seen for a while: a container may have died of that."""
+        now = self._clock.monotonic()
+        self._doubts = [now + seconds for seconds in _DOUBTS]
+        self._wake()
+
     def _judge(self, container: Container) -> None:
         self._judged.add(container.id)
+        self._hear(container.error)
         if not restarting.refused(container):
             self._waiting.pop(container.id, None)
         elif container.id not in self._waiting:
@@ -87,7 +104,8 @@ class Restarts:
             try:
                 await self._engine.start(key)
             except TrunklineError as error:
-                waiting.error = error.text
+                waiting.error = error.message
+                self._hear(error.message)
                 self._log.warning("not started", container=waiting.name, reason=error.reason.name, why=error.text)
             else:
                 self._waiting.pop(key, None)
@@ -98,11 +116,16 @@ class Restarts:
             waiting.due = self._clock.monotonic() + waiting.backoff.next()
         self._wake()
 
+    def _hear(self, error: str) -> None:
+        if network := restarting.unknown_network(error):
+            self.unknown |= {network}
+            self._wake()
+
     def due(self) -> float | None:
-        """Monotonic time of the next start to come; None when none waits or one is under way."""
-        if self._task is not None and not self._task.done():
-            return None
-        return min((waiting.due for waiting in self._waiting.values()), default=None)
+        """Monotonic time of the next start or inspection to come; None when none waits. None starts while one does."""
+        starting = self._task is not None and not self._task.done()
+        starts = () if starting else (waiting.due for waiting in self._waiting.values())
+        return min((*self._doubts, *starts), default=None)
 
     def problems(self) -> tuple[Problem, ...]:
         """Containers that are down for want of an address."""

@@ -8,7 +8,7 @@ running or not, is set up with it.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -136,10 +136,16 @@ def parents(found: Iterable[DockerNetwork]) -> dict[str, str]:
 
 
 def plan(
-    ground: Ground, found: Sequence[DockerNetwork], containers: Sequence[Container], host: str = "this host"
+    ground: Ground,
+    found: Sequence[DockerNetwork],
+    containers: Sequence[Container],
+    host: str = "this host",
+    unknown: Collection[str] = (),
 ) -> DockerPlan:
-    """What brings Docker's networks nearer to what is wanted; nothing when they are there."""
+    """What brings Docker's networks nearer to what is wanted; nothing when they are there. `unknown`: ids of Docker
+    networks whose driver does not know them, so that nothing can join them."""
     planner = _Planner(ground, found, containers, host)
+    planner.unknown = unknown
     for network in ground.desired.networks:
         planner.wanted(network)
     planner.unwanted()
@@ -154,6 +160,7 @@ class _Planner:
         self._found = found
         self._containers = containers
         self._host = host
+        self.unknown: Collection[str] = ()
         self.removals: list[Removal] = []
         self.creations: list[Creation] = []
         self.standings: dict[str, Standing] = {}
@@ -189,7 +196,12 @@ class _Planner:
             return
         meant = spec(network, parent.link.name)
         differing = [(one, differences(meant, one)) for one in named]
-        if any(not differs for _, differs in differing):
+        dead = next((one for one in named if one.id in self.unknown), None)
+        if dead is not None and not on(dead, self._containers, live=True):
+            # Containers that are set up with it do not run, and could not start: they follow the one that is made.
+            self._stands(network.name, PENDING, "it is being made anew")
+            self.removals.append(Removal(dead, network.name, "its parent was missing when dockerd started"))
+        elif any(not differs for _, differs in differing):
             self.standings[network.name] = Standing(READY)
         elif not differing:
             self._stands(network.name, PENDING, "it is being made")

@@ -5,7 +5,8 @@ Docker gives a restart policy up after one address that was refused (seen on 20.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import re
+from collections.abc import Iterable
 from typing import Final
 
 from agent.plan.docker import Container
@@ -15,6 +16,16 @@ SAID: Final = "trunkline: "
 """How each of our refusals begins, inside Docker's words around it."""
 
 POLICIES: Final = frozenset({"always", "unless-stopped"})
+
+
+_UNKNOWN: Final = re.compile(r'network id "?([0-9a-f]{64})"? not found')
+
+
+def unknown_network(error: str) -> str:
+    """Id of a Docker network that dockerd lists, but whose driver does not know it: its parent link was missing when
+    dockerd started. Nothing can join it until it is made anew. "" when the error is another."""
+    found = _UNKNOWN.search(error)
+    return found.group(1) if found else ""
 
 
 def suspects(containers: Iterable[Container], names: DockerNames) -> list[Container]:
@@ -28,9 +39,8 @@ def suspects(containers: Iterable[Container], names: DockerNames) -> list[Contai
     ]
 
 
-def refused(container: Container, again: Collection[str] = ()) -> bool:
-    """Whether an inspected container is to be started. `again`: Docker networks that were gone when it last failed."""
+def refused(container: Container) -> bool:
+    """Whether an inspected container is to be started."""
     if container.restart_policy not in POLICIES or container.state not in ("exited", "dead"):
         return False
-    gone = "not found" in container.error and any(network in container.error for network in again)
-    return SAID in container.error or gone
+    return SAID in container.error or bool(unknown_network(container.error))
