@@ -25,6 +25,10 @@ LEAK_MS: Final = 120_000
 """An address that Docker was given and still does not show after so long was lost on the way: dockerd was killed, or
 the start failed between its request and the interface."""
 
+STALE_MS: Final = 3_000
+"""For so long after a container gave its address back, Docker may still list it as running with it (seen on 20.10 when
+several are restarted at once)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -140,7 +144,7 @@ def reconcile(entries: Entries, listing: Listing, now_ms: int, desired: Desired 
     changes: Changes = {}
     for key, seen in running.items():
         entry = entries.get(key)
-        if entry is None or entry.state is EndpointState.USED or entry.since_ms < listing.began_ms:
+        if entry is None or entry.state is EndpointState.USED or _judged(entry, seen, listing.began_ms):
             changes[key] = _in_use(entry, seen, known.get(key[0]), now_ms)
     for key, entry in entries.items():
         if key in running or entry.since_ms >= listing.began_ms:
@@ -171,6 +175,12 @@ class _Existing:
         if not entry.owner and not entry.container_id:
             return False
         return entry.container_id not in self._ids and entry.owner not in self._owners
+
+
+def _judged(entry: Entry, seen: Live, began_ms: int) -> bool:
+    """Whether a listing is right about an address that the ledger says nobody uses."""
+    stale = entry.state is EndpointState.KEPT and entry.container_id in ("", seen.container.id)
+    return entry.since_ms + (STALE_MS if stale else 0) < began_ms
 
 
 def _in_use(entry: Entry | None, seen: Live, network: HostNetwork | None, now_ms: int) -> Entry:

@@ -228,6 +228,14 @@ def test_a_listing_does_not_judge_what_came_after_it() -> None:
     assert looked({A: begun})[A] == begun
 
 
+def test_a_container_that_gave_its_address_back_is_listed_with_it_for_a_moment() -> None:
+    released = replace(kept("web", 2), container_id="id-web")
+    assert looked({A: released}, running("web", A))[A] == released
+    assert looked({A: released}, running("other", A))[A].owner == "other"
+    before = replace(released, since_ms=NOW - 3001)
+    assert looked({A: before}, running("web", A))[A].state is EndpointState.USED
+
+
 def test_what_was_lost_is_kept_again() -> None:
     stopped = Container("id-x", "x", "exited")
     assert looked({A: used("x", 20)}, stopped)[A].state is EndpointState.USED
