@@ -70,7 +70,7 @@ async def _world(config: Config, probing: bool) -> AsyncIterator[World]:
 
 
 async def _run(config: Config, spool: Spool, world: World, notifier: Notifier) -> None:
-    memory = await asyncio.to_thread(Memory, spool, config.host)
+    memory = await asyncio.to_thread(Memory, spool, config.host, _boot_id())
     outbox = Outbox()
     live = Live()
     names = Names(config, spool, live, world.clock)
@@ -102,6 +102,14 @@ async def _run(config: Config, spool: Spool, world: World, notifier: Notifier) -
         tasks.create_task(names.run())
         if side is not None:
             tasks.create_task(side.serve(loop.settled))
+
+
+def _boot_id() -> str:
+    """random(4): a new one at each boot of the kernel."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 async def _notify(notifier: Notifier, loop: Loop) -> None:

@@ -38,13 +38,16 @@ class Deeds:
     """`promiscuous`: devices whose flag this agent set. `raised`: devices it found down and set up. `marks`: marks
     of sub-interfaces it may have made, to the networks they are for. `births`: which process each wanted pid meant
     when it was first looked at. `epoch`: the history whose removals an
-    operator, or the first contact, accepted."""
+    operator, or the first contact, accepted. `made`: indexes of sub-interfaces of ours by their mark, as last seen in
+    the boot named `boot`."""
 
     promiscuous: frozenset[str] = frozenset()
     raised: frozenset[str] = frozenset()
     marks: dict[str, str] = field(default_factory=dict)
     epoch: str = ""
     births: dict[str, str] = field(default_factory=dict)
+    made: dict[str, int] = field(default_factory=dict)
+    boot: str = ""
 
 
 @dataclass(frozen=True, slots=True)

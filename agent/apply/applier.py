@@ -19,6 +19,7 @@ from agent.plan.steps import (
     DeleteLink,
     Job,
     LowerLink,
+    MarkLink,
     RaiseLink,
     SetMtu,
     SetPromiscuous,
@@ -114,6 +115,8 @@ class Applier:
                 await self._links.set_promiscuous(index, on)
             case AddVlan(parent, name, vid, mtu, alias):
                 return await self._links.add_vlan(parent, name, vid, mtu, alias)
+            case MarkLink(index, _, alias):
+                await self._links.set_alias(index, alias)
             case DeleteLink(index, _, alias):
                 await self._links.delete_link(index, alias)
             case SetMtu(index, _, mtu):
@@ -188,6 +191,7 @@ _VERBS = {
     LowerLink: "set down",
     SetPromiscuous: "promiscuous mode",
     AddVlan: "sub-interface made",
+    MarkLink: "sub-interface recognised",
     DeleteLink: "link removed",
     SetMtu: "MTU set",
     AddMacvlan: "interface made",
@@ -223,7 +227,7 @@ def _details(step: Step) -> dict[str, str]:
             return {"interface": shim.interface.name, "addresses": " ".join(shim.interface.addresses)}
         case ConfigureShim(_, shim, differences):
             return {"interface": shim.interface.name, "because": "; ".join(differences)}
-        case RaiseLink(_, name) | LowerLink(_, name) | AddVlan(_, name) | DeleteLink(_, name):
+        case RaiseLink(_, name) | LowerLink(_, name) | AddVlan(_, name) | MarkLink(_, name) | DeleteLink(_, name):
             return {"link": name}
         case _:
             assert_never(step)

@@ -95,7 +95,8 @@ class Loop:
     @property
     def config(self) -> HostConfig:
         """What plans depend on, as it is now."""
-        return HostConfig(self._host, self._uplinks, self._memory.deeds.promiscuous)
+        docked = frozenset(self._dock.view().parents)
+        return HostConfig(self._host, self._uplinks, self._memory.deeds.promiscuous, self._memory.made(), docked)
 
     def want(self, desired: Desired) -> None:
         """A controller sent `desired`; the latest wins."""
@@ -235,6 +236,7 @@ class Loop:
             observed = await self._observer.observe(desired, look, touched)
             if current is not None:
                 observed = await self._memory.recognise(observed)
+                await self._memory.mine(observed)
             plan = self._plan(desired, observed, removals, docked)
             if plan.sweep_first and not observed.swept and look is not Look.SWEEP:
                 look = Look.SWEEP

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from agent.plan import verify
 from agent.plan.diff import Plan
+from agent.plan.networks import VLAN_MARK
 from agent.plan.state import Observed, ResolvedTarget
 from agent.plan.steps import DeleteLink, RaiseLink, SetPromiscuous, Step, Subject
 from agent.spool import DEEDS, DESIRED, Deeds, Spool
@@ -22,9 +23,11 @@ T = TypeVar("T")
 class Memory:
     """Desired state and deeds, in memory and on disk. A disk that fails is a problem to be reported."""
 
-    def __init__(self, spool: Spool, host: str) -> None:
+    def __init__(self, spool: Spool, host: str, boot: str = "") -> None:
+        """`boot` tells this boot of the machine from every other."""
         self._spool = spool
         self._host = host
+        self._boot = boot
         self._found: list[Problem] = []
         self._writing: dict[str, Problem] = {}
         self._log = log.get("spool")
@@ -78,6 +81,18 @@ class Memory:
         await self._remember(replace(self.deeds, births={pid: birth for pid, birth in births.items() if birth}))
         return replace(observed, targets=targets)
 
+    def made(self) -> Mapping[str, int]:
+        """Indexes of sub-interfaces of ours by their mark, as last seen; 0 when that was before the host was booted."""
+        deeds = self.deeds
+        return deeds.made if deeds.boot == self._boot else dict.fromkeys(deeds.made, 0)
+
+    async def mine(self, observed: Observed) -> None:
+        """Remember which sub-interfaces are ours; one whose mark was taken away is the operator's from then on."""
+        seen = {link.alias: link.index for link in observed.links if link.alias.startswith(VLAN_MARK)}
+        given = {link.index for link in observed.links if not link.alias}
+        kept = {mark: index for mark, index in self.made().items() if index not in given}
+        await self._remember(replace(self.deeds, made=kept | seen, boot=self._boot))
+
     async def before(self, todo: Plan, desired: Desired) -> None:
         """Remember what is about to be done that only we can take back later."""
         steps = [step for job in todo.host for step in job.steps]
@@ -98,7 +113,8 @@ class Memory:
         off = {step.device for step in done if isinstance(step, SetPromiscuous) and not step.on}
         gone = {step.alias for step in done if isinstance(step, DeleteLink)}
         marks = {mark: network for mark, network in self.deeds.marks.items() if mark not in gone}
-        await self._remember(replace(self.deeds, promiscuous=self.deeds.promiscuous - off, marks=marks))
+        made = {mark: index for mark, index in self.deeds.made.items() if mark not in gone}
+        await self._remember(replace(self.deeds, promiscuous=self.deeds.promiscuous - off, marks=marks, made=made))
 
     async def _remember(self, deeds: Deeds) -> None:
         if deeds != self.deeds:

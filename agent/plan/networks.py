@@ -8,7 +8,7 @@ from typing import Final
 
 from agent.plan import uplinks, users
 from agent.plan.state import HostConfig, Link, Observed
-from agent.plan.steps import AddVlan, DeleteLink, Job, RaiseLink, SetMtu, Step, Subject
+from agent.plan.steps import AddVlan, DeleteLink, Job, MarkLink, RaiseLink, SetMtu, Step, Subject
 from agent.plan.uplinks import Blocked, refused
 from trunkline import naming
 from trunkline.errors import Reason
@@ -79,7 +79,26 @@ def plan_one(network: HostNetwork, config: HostConfig, observed: Observed, share
         return _missing(network, uplink, mtu, config, links)
     if found.alias.startswith(VLAN_MARK):
         return _ours(network, found, mtu, observed)
+    if _made_by_docker(network, uplink, found, config):
+        mark = naming.subinterface_mark(network.uplink, network.vlan)
+        job = Job(Subject("network", network.name), (MarkLink(found.index, found.name, mark),))
+        return NetworkPlan(None, _pending(f"sub-interface {found.name} is being recognised"), job)
     return _foreign(network, found, mtu, config)
+
+
+def _made_by_docker(network: HostNetwork, uplink: Link, found: Link, config: HostConfig) -> bool:
+    """Whether Docker made a sub-interface in the place of ours: it does when it starts and misses the one that a
+    network of its sits on. It is another link than the one that was ours; that one without its mark would be the
+    operator's, who took it away."""
+    mark = naming.subinterface_mark(network.uplink, network.vlan)
+    was = config.made.get(mark)
+    return (
+        not found.alias
+        and found.name == naming.subinterface(uplink.name, network.vlan)
+        and found.name in config.docked
+        and was is not None
+        and was != found.index
+    )
 
 
 def subinterface(uplink: Link, vid: int, links: Iterable[Link]) -> Link | None:

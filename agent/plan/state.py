@@ -125,11 +125,15 @@ class UplinkConfig:
 @dataclass(frozen=True, slots=True)
 class HostConfig:
     """What the agent's config says that plans depend on. `promiscuous_by_us` names devices whose promiscuous
-    flag was set by this agent, now or in an earlier life; no other device's flag is ever cleared."""
+    flag was set by this agent, now or in an earlier life; no other device's flag is ever cleared. `made` are indexes of
+    sub-interfaces of ours by their mark, as last seen, 0 since the host was booted; `docked` names links that Docker
+    networks sit on."""
 
     host: str
     uplinks: Mapping[str, UplinkConfig] = field(default_factory=dict)
     promiscuous_by_us: frozenset[str] = frozenset()
+    made: Mapping[str, int] = field(default_factory=dict)
+    docked: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

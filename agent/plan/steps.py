@@ -49,6 +49,15 @@ class AddVlan:
 
 
 @dataclass(frozen=True, slots=True)
+class MarkLink:
+    """Mark a sub-interface that Docker made in the place of ours."""
+
+    index: int
+    name: str
+    alias: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteLink:
     """Delete a marked link of the host's namespace."""
 
@@ -116,6 +125,7 @@ Step = (
     | LowerLink
     | SetPromiscuous
     | AddVlan
+    | MarkLink
     | DeleteLink
     | SetMtu
     | AddMacvlan
@@ -144,6 +154,8 @@ def inverse(step: Step, made: int = 0) -> Step | None:
             return DeleteInterface(namespace, made, spec.name, spec.alias)
         case AddShim(spec):
             return DeleteLink(made, spec.interface.name, spec.interface.alias)
+        case MarkLink(index, name):
+            return MarkLink(index, name, "")
         case DeleteLink() | ConfigureInterface() | DeleteInterface() | ConfigureShim():
             return None
         case _:
