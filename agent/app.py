@@ -29,6 +29,7 @@ from agent.session import Answers, Controllers, Dialogue, Imports, Outbox, Sessi
 from agent.session.granting import SessionGranter
 from agent.session.live import Live
 from agent.spool import Spool
+from agent.undocking import undock
 from trunkline import log
 from trunkline.clock import SystemClock
 from trunkline.errors import Reason, TrunklineError
@@ -172,5 +173,7 @@ async def remove(config: Config, attachments: bool) -> tuple[list[str], list[str
     spool.prepare()
     with alone(config.state_dir):
         async with _world(config, probing=False) as world:
-            gone, left = await cleanup(world, config.host, config.uplinks, spool, attachments)
-        return gone + await asyncio.to_thread(dns.remove, config.dns), left
+            docker = await undock(config, spool)
+            gone, left = await cleanup(world, config.host, config.uplinks, spool, attachments, docker.parents)
+        gone += await asyncio.to_thread(dns.remove, config.dns)
+        return docker.gone + gone, docker.left + left

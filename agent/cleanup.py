@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
 
 from agent.apply import Applier
@@ -21,10 +22,16 @@ _ROUNDS: Final = 4
 
 
 async def cleanup(
-    world: World, host: str, uplinks: Sequence[UplinkConfig], spool: Spool, attachments: bool
+    world: World,
+    host: str,
+    uplinks: Sequence[UplinkConfig],
+    spool: Spool,
+    attachments: bool,
+    held: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[list[str], list[str]]:
     """Remove marked links, clear promiscuous flags that the agent set, and set uplinks down again that it raised
-    and nobody uses. Interfaces of containers only with `attachments`; without it, what carries them stays.
+    and nobody uses. Interfaces of containers only with `attachments`; without it, what carries them stays. `held` are
+    links that Docker networks sit on, and why they stay.
 
     Returns the names of what is gone, and why what stays of ours stays. Raises the first failure; running it again
     goes on from there.
@@ -39,7 +46,7 @@ async def cleanup(
         observed = await observer.observe(Desired("", 0), Look.SWEEP)
         if not observed.complete:
             raise _incomplete(host, observed)
-        plan = diff.plan(Desired("", 0), observed, config, fresh=True)
+        plan = diff.plan(Desired("", 0), observed, config, fresh=True, held=held)
         if not attachments:
             plan = replace(plan, deletions=())
         if not any(plan.jobs()):

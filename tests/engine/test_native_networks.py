@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from engine.fabric import Fabric
+from engine.fabric import PROGRAMS, Fabric
 from engine.host import Host
 from lab.docker import IMAGE
 from lab.waiting import until
@@ -186,3 +186,21 @@ def test_swarm_networks_get_a_config_only_one(fabric: Fabric, pair: tuple[Host, 
     until(lambda: shown(fabric, "h1", "sw") == ("ready", ""), "the controller to hear of it")
     clean(fabric, pair, "sw")
     until(lambda: not listed(h1, "sw-config"), "it to go")
+
+
+def test_cleanup_takes_it_out_of_docker_once_no_container_is_on_it(
+    fabric: Fabric, pair: tuple[Host, Host], net: str
+) -> None:
+    h1, agent = pair[0], fabric.agents["h1"]
+    command = [str(PROGRAMS / "trunkline-agent"), "--config", "/etc/trunkline/agent.toml", "cleanup"]
+    h1.docker("create", "--name", "c1", "--network", net, IMAGE, "sleep", "3600")
+    agent.stop()
+    told = h1.result(command)
+    assert "containers are set up with it: c1" in told.err
+    assert listed(h1, net)
+    h1.docker("rm", "c1")
+    assert f"removed Docker network {net}" in h1.run(command)
+    assert not listed(h1, net)
+    agent.start()
+    until(lambda: listed(h1, net), "it to be made again")
+    h1.docker("run", "-d", "--name", "c1", "--network", net, IMAGE, "sleep", "3600")
