@@ -18,6 +18,7 @@ from agent.engine.handmade import DockerHandmade
 from agent.engine.plugin import Plugin
 from agent.journal import Journal
 from agent.loop import Loop, World
+from agent.native.attentive import Attentive
 from agent.native.chronicle import Chronicle
 from agent.native.expected import Expected
 from agent.native.importing import ImportSide
@@ -77,10 +78,10 @@ async def docker_side(
         docker_world = DockerWorld(engine, world.links, world.prober, world.clock, world.draw, _index_of)
         loop = DockerLoop(docker_world, config.host, spool, chronicle, changed)
         expected = Expected()
-        pools = HostPools(config.host, ports, loop.unready, loop.tell, expected)
+        pools = HostPools(config.host, ports, loop.unready, loop.tell, expected, loop.boots)
         loop.ledger = pools
         await pools.load(spooled)
-        plugin = Plugin(pools)
+        plugin = Plugin(Attentive(pools, loop.refused))
         stack.push_async_callback(plugin.close)
         handmade = DockerHandmade(config.docker_socket, config.host)
         stack.push_async_callback(handmade.close)

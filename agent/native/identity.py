@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final, TypeVar
 
@@ -23,12 +23,18 @@ LIST_SECONDS: Final = 0.6
 BLOCKED_SECONDS: Final = 0.1
 """How long an inspection may take before its container counts as being started. dockerd answers in 2 to 5 ms."""
 
+BUSY_TIMES: Final = 4.0
+BUSY_SECONDS: Final = 0.5
+"""A dockerd that is slow to list its containers is waited for so many times as long as that took, at most so long."""
+
 
 class Identity:
     """Looks at Docker for as long as a start can wait. What cannot be looked up in time is unknown, never an error."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, boots: Callable[[], bool]) -> None:
+        """`boots`: whether dockerd ended and was not seen to answer since."""
         self._engine = engine
+        self._boots = boots
         self._log = log.get("addresses")
 
     async def complete(
@@ -39,9 +45,13 @@ class Identity:
         if request.endpoint:
             question = replace(question, askers=await self._named(request.endpoint, entries))
         else:
+            began, boots = _now(), self._boots()
             containers = await self._within(LIST_SECONDS, self._engine.containers())
             if containers is not None:
-                question = await self._among(question, containers, entries, names)
+                patience = min(BUSY_SECONDS, max(BLOCKED_SECONDS, BUSY_TIMES * (_now() - began)))
+                question = await self._among(question, containers, entries, names, patience)
+            else:
+                question = replace(question, boots=boots)
         asked = entries.get((question.network.name, question.address))
         if asked is not None and asked.state is EndpointState.USED:
             if containers is None:
@@ -62,17 +72,21 @@ class Identity:
         return None
 
     async def _among(
-        self, question: Question, containers: list[Container], entries: Entries, names: DockerNames
+        self, question: Question, containers: list[Container], entries: Entries, names: DockerNames, patience: float
     ) -> Question:
-        found = owners.candidates(containers, names, question.network.name, question.address)
-        question = replace(question, askers=tuple(map(owners.asker, found)))
+        network, version = question.network.name, 6 if ":" in question.cidr else 4
+        found = owners.candidates(containers, names, network, version, question.address)
+        outside = [owners.asker(one) for one in owners.outsiders(containers, names, network)]
+        concerned = [who for who in outside if choice.concerns(entries, question, who)]
+        question = replace(question, askers=(*map(owners.asker, found), *concerned))
         if not choice.looks_for(entries, question):
             return question
-        probe = self._engine.blocked([container.id for container in found], BLOCKED_SECONDS)
+        askers = question.askers or ()
+        probe = self._engine.blocked([who.container_id for who in askers], patience)
         blocked = await self._within(LIST_SECONDS, probe)
         if blocked is None:
             return replace(question, askers=None)
-        return replace(question, askers=tuple(who for who in question.askers or () if who.container_id in blocked))
+        return replace(question, askers=tuple(who for who in askers if who.container_id in blocked))
 
     async def _within(self, seconds: float, lookup: Awaitable[T]) -> T | None:
         try:
@@ -83,3 +97,7 @@ class Identity:
         except Exception as bug:
             self._log.error("looking up who asks failed", exc_info=bug)
         return None
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -46,7 +46,8 @@ class HostPools:
     """Implements `agent.docking.Pools`, and holds the ledger for the loop. `load` comes first.
 
     `ready` says what keeps a network's parent link from being used; `changed` is called when Docker was given an
-    address or gave one back. `expected` are addresses of containers whose Docker network is being exchanged."""
+    address or gave one back. `expected` are addresses of containers whose Docker network is being exchanged. `boots`:
+    whether dockerd ended and was not seen to answer since."""
 
     def __init__(
         self,
@@ -55,6 +56,7 @@ class HostPools:
         ready: Callable[[str], TrunklineError | None],
         changed: Callable[[], None],
         expected: Expected | None = None,
+        boots: Callable[[], bool] = lambda: False,
     ) -> None:
         self._host = host
         self._expected = expected or Expected()
@@ -62,7 +64,7 @@ class HostPools:
         self._clock = ports.clock
         self._ready = ready
         self._changed = changed
-        self._identity = Identity(ports.engine)
+        self._identity = Identity(ports.engine, boots)
         self._holdings = Holdings(host, ports.journal)
         self._desired: Desired | None = None
         self._floor: tuple[str, int] | None = None

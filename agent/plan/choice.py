@@ -52,7 +52,8 @@ class GrantRequest:
 class Question:
     """What is asked for: any address of a prefix (`cidr`), or `address`. `askers` are all who could be asking, so one
     is certain; () when it is none of the containers that are set up with the network, None when it could not be looked
-    up. `live` are the addresses that running containers have, and their names; None when that is not known."""
+    up. `live` are the addresses that running containers have, and their names; None when that is not known. `boots`:
+    dockerd is starting its containers, and answers nobody meanwhile."""
 
     host: str
     network: HostNetwork
@@ -61,6 +62,7 @@ class Question:
     address: str = ""
     askers: tuple[Asker, ...] | None = None
     live: Mapping[str, str] | None = None
+    boots: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +106,26 @@ def looks_for(entries: Entries, question: Question) -> bool:
     """Whether it matters which one of several who could be asking it is: something is kept, meant or reserved for one
     of them, or one is cluster-wide. Docker is not asked when it does not."""
     askers = question.askers or ()
-    names = {one.owner for one in askers}
-    if any(one.shared for one in askers) or any(kept.owner in names for kept in question.network.reserved):
+    if any(one.shared or _has_promise(question, one) for one in askers):
         return True
     here = _here(entries, question)
     if question.address:
         asked = here.get(question.address)
         return asked is not None and bool(asked.owner or asked.container_id)
-    return any(entry.state is not EndpointState.USED and _anyone(entry, askers) is not None for entry in here.values())
+    return any(_has_idle(here, one) for one in askers)
+
+
+def concerns(entries: Entries, question: Question, who: Asker) -> bool:
+    """Whether it would matter that it is this one who asks."""
+    return who.shared or _has_promise(question, who) or _has_idle(_here(entries, question), who)
+
+
+def _has_promise(question: Question, who: Asker) -> bool:
+    return any(kept.owner == who.owner for kept in question.network.reserved)
+
+
+def _has_idle(here: Mapping[str, Entry], who: Asker) -> bool:
+    return any(_idle(entry) and _mine(entry, who) for entry in here.values())
 
 
 class _Chooser:
@@ -174,7 +188,9 @@ class _Chooser:
             who = self._who
             mine = [address for address, entry in self._here.items() if _idle(entry) and _mine(entry, who)]
             return max(mine, key=self._nearness, default=None)
-        askers = self._question.askers or ()
+        if self._question.askers is None:
+            return self._latest() if self._question.boots else None
+        askers = self._question.askers
         return self._oldest(
             lambda entry: (
                 entry.state is EndpointState.KEPT
@@ -182,6 +198,15 @@ class _Chooser:
                 and _anyone(entry, askers) is not None
             )
         )
+
+    def _latest(self) -> str | None:
+        """What was given back last: a dockerd that boots starts those that ran when it ended."""
+        kept = [
+            address
+            for address, entry in self._here.items()
+            if entry.state is EndpointState.KEPT and not (entry.promised or entry.shared or entry.destroyed)
+        ]
+        return max(kept, key=lambda address: (self._here[address].since_ms, -int(ip_address(address))), default=None)
 
     def _nearness(self, address: str) -> tuple[bool, bool, int, int]:
         entry = self._here[address]
@@ -339,11 +364,13 @@ def _idle(entry: Entry) -> bool:
 
 def _mine(entry: Entry, who: Asker) -> bool:
     """Whether an entry is for an asker. What is promised or meant for an owner is so by name; else cluster-wide owners
-    and containers of this host may have the same name without being the same."""
+    and containers of this host may have the same name without being the same. A container that was renamed while it was
+    stopped is still the one that had the address."""
+    same = bool(entry.container_id) and entry.container_id == who.container_id
     if not entry.owner:
-        return bool(entry.container_id) and entry.container_id == who.container_id
+        return same
     by_name = entry.promised or entry.state is EndpointState.STOCK or entry.shared == who.shared
-    return entry.owner == who.owner and by_name
+    return (entry.owner == who.owner and by_name) or (same and not entry.promised)
 
 
 def _anyone(entry: Entry, askers: tuple[Asker, ...]) -> Asker | None:

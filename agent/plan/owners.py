@@ -101,19 +101,32 @@ def docker_names(listed: Iterable[DockerNetwork], desired: Desired | None) -> Do
     return DockerNames(by_id, by_name)
 
 
-def candidates(containers: Sequence[Container], names: DockerNames, network: str, address: str = "") -> list[Container]:
+def candidates(
+    containers: Sequence[Container], names: DockerNames, network: str, version: int, address: str = ""
+) -> list[Container]:
     """Containers that may be started right now with an address of a fabric network: not running, and set up with a
-    Docker network behind which it is, or may be. With `address`, those that the user gave it, if there are any."""
-    found = []
-    fixed = []
+    Docker network behind which it is, or may be. Whom the user gave an address of that IP version asks for that one,
+    and for no other; so with `address` only those are meant that the user gave it, if there are any."""
+    found, fixed = [], []
     for container in containers:
         endpoints = [e for e in container.endpoints if names.of(e.network_id, e.network) in (network, None)]
         if container.runs or not endpoints:
             continue
-        found.append(container)
-        if address and any(address in endpoint.requested for endpoint in endpoints):
+        requested = [one for e in endpoints for one in e.requested if (6 if ":" in one else 4) == version]
+        if address in requested:
             fixed.append(container)
+        if address or not requested:
+            found.append(container)
     return fixed or found
+
+
+def outsiders(containers: Sequence[Container], names: DockerNames, network: str) -> list[Container]:
+    """Containers that may be connected to a fabric network right now: running, and not on it."""
+    return [
+        container
+        for container in containers
+        if container.runs and not any(names.of(e.network_id, e.network) == network for e in container.endpoints)
+    ]
 
 
 def holders(containers: Sequence[Container], names: DockerNames, network: str) -> dict[str, str]:
