@@ -102,7 +102,7 @@ async def _run(config: Config, spool: Spool, world: World, notifier: Notifier) -
         tasks.create_task(_notify(notifier, loop))
         tasks.create_task(names.run())
         if side is not None:
-            tasks.create_task(side.serve(loop.settled))
+            tasks.create_task(side.serve(loop.settled, live))
 
 
 def _boot_id() -> str:

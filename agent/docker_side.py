@@ -24,6 +24,7 @@ from agent.native.expected import Expected
 from agent.native.importing import ImportSide
 from agent.native.loop import DockerLoop, DockerWorld
 from agent.native.pools import HostPools, PoolPorts
+from agent.session.live import Live
 from agent.spool import Spool
 from trunkline import log
 from trunkline.errors import TrunklineError
@@ -31,6 +32,9 @@ from trunkline.model import Desired
 
 SETTLE_SECONDS: Final = 5.0
 """How long Docker's first questions wait for the sub-interfaces."""
+
+SESSION_SECONDS: Final = 1.0
+"""How long they wait for a controller: a restart of the agent is to cost no container its start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +48,15 @@ class DockerSide:
     imports: ImportSide
     listener: socket.socket | None
 
-    async def serve(self, settled: asyncio.Event) -> None:
-        """Answer Docker, and keep its networks, until cancelled. What Docker asks before the sub-interfaces are there
-        waits in the socket's backlog."""
+    async def serve(self, settled: asyncio.Event, live: Live) -> None:
+        """Answer Docker, and keep its networks, until cancelled. What Docker asks before the sub-interfaces are there,
+        or just before the first session is, waits in the socket's backlog."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.loop.run())
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(settled.wait(), SETTLE_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(live.open(), SESSION_SECONDS)
             if self.listener is not None:
                 await self.plugin.start(self.listener)
             tasks.create_task(self.imports.run())

@@ -31,6 +31,9 @@ ROUNDS: Final = 4
 """Listings in one look: a removal and a creation each take one, and a last one shows that nothing is left to do."""
 
 TICK_SECONDS: Final = 60.0
+UNSURE_SECONDS: Final = 3.0
+"""Until the next listing while it is not certain that the ledger is whole: until then no address is free again."""
+
 PACE: Final = 0.01
 """Seconds in which wakes are taken for one."""
 
@@ -248,6 +251,8 @@ class DockerLoop:
         due = [tick_due, self._networks.due(), self._restarts.due(), self._rebuilder.due()]
         if self._away is not None or self._announcer.unannounced():
             due.append(self._world.clock.monotonic() + _RETRY_SECONDS)
+        if not self.ledger.complete:
+            due.append(self._world.clock.monotonic() + UNSURE_SECONDS)
         when = min(one for one in due if one is not None)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, when - self._world.clock.monotonic())):
