@@ -28,6 +28,9 @@ GRANT_SECONDS: Final = 2.0
 SPARE_SECONDS: Final = 0.4
 """Left of the deadline after the controller was asked, for deciding again and for the disk."""
 
+ASKS: Final = 4
+"""How often the controller is asked for one request: an address that it gave may be recalled before the answer comes."""
+
 GRACE_MS: Final = 15_000
 """Docker may have been given an address before this agent began, and not show it yet."""
 
@@ -68,6 +71,7 @@ class HostPools:
         self._holdings = Holdings(host, ports.journal)
         self._desired: Desired | None = None
         self._floor: tuple[str, int] | None = None
+        self._wanted: dict[ledger.Key, int] = {}
         self._names = DockerNames()
         self._present: frozenset[ledger.Key] = frozenset()
         self._labels: tuple[Problem, ...] = ()
@@ -82,7 +86,7 @@ class HostPools:
         """Begin with the journal, and with the desired state that was in force when the agent last ran. Raises
         nothing."""
         known, self._complete = await self._holdings.load()
-        self._desired = spooled
+        self._desired, self._wanted = spooled, ledger.wanted_back(spooled)
         if spooled is not None:
             self._floor = (spooled.epoch, spooled.revision)
         self._fresh = spooled is None and not known
@@ -101,7 +105,7 @@ class HostPools:
             # Docker was listed, and would be taken for let go.
             self._complete = False
             self._complete_from_ms = max(self._complete_from_ms, self._clock.now_ms() + 1)
-        self._desired, self._removals = desired, removals
+        self._desired, self._removals, self._wanted = desired, removals, ledger.wanted_back(desired)
         if self._floor is None or self._floor[0] != desired.epoch:
             floor = 0 if self._floor is None and self._fresh else desired.revision
         else:
@@ -204,7 +208,7 @@ class HostPools:
             raise unready
         async with self._locks.setdefault(network.name, asyncio.Lock()):
             question = Question(self._host, network, request.cidr, self._clock.now_ms(), request.address)
-            entries = self._holdings.free_of(network.name)
+            entries = self._usable(network.name)
             question = await self._identity.complete(question, request, entries, self._names)
             question = self._expects(question, entries)
             address = await self._decide(question, deadline)
@@ -223,7 +227,7 @@ class HostPools:
         failed: TrunklineError | None = None
         while True:
             question = replace(question, now_ms=self._clock.now_ms())
-            match choice.choose(self._holdings.free_of(question.network.name), question, failed):
+            match choice.choose(self._usable(question.network.name), question, failed):
                 case Take(address, entry):
                     return await self._hand_out(question, address, entry)
                 case Refuse(refusal):
@@ -242,28 +246,40 @@ class HostPools:
         self._log.info("address handed out", network=name, address=address, owner=entry.owner or "unknown")
         return address
 
+    def _usable(self, network: str) -> Entries:
+        """The ledger of a network, less what this host has and may not hand out."""
+        return {
+            key: entry
+            for key, entry in self._holdings.free_of(network).items()
+            if entry.state is EndpointState.USED or key not in self._wanted
+        }
+
     async def _ask(self, request: GrantRequest, deadline: float) -> tuple[str, bool]:
         """An address from the controller, in the ledger as stock, and whether it is promised."""
-        epoch = self._floor[0] if self._floor else ""
-        left = min(GRANT_SECONDS, deadline - self._clock.monotonic() - SPARE_SECONDS)
-        if left <= 0:
-            raise TrunklineError(Reason.DEADLINE, "no time was left to ask the controller", "start it again")
-        answer = await self._granter.grant(request, left)
-        address = pools.canonical(answer.address)
-        key = (request.network, address)
-        entry = self._holdings.entries.get(key)
+        for _ in range(ASKS):
+            epoch = self._floor[0] if self._floor else ""
+            left = min(GRANT_SECONDS, deadline - self._clock.monotonic() - SPARE_SECONDS)
+            if left <= 0:
+                break
+            answer = await self._granter.grant(request, left)
+            key = (request.network, pools.canonical(answer.address))
+            if self._is_news(key, answer.revision, epoch):
+                self._wanted.pop(key, None)
+                if key not in self._holdings.entries:
+                    self._holdings.add(key, stock(request.owner, answer.promised, self._clock.now_ms()))
+                return key[1], answer.promised
+            self._log.info("answer came too late", network=key[0], address=key[1])
+        raise TrunklineError(Reason.DEADLINE, "the controller gave no address that could still be used in time")
+
+    def _is_news(self, key: ledger.Key, revision: int, epoch: str) -> bool:
+        """Whether an address was given after all that is known of it: one that was taken back since may be another
+        host's by now."""
         floor = self._floor or ("", 0)
+        entry = self._holdings.entries.get(key)
         if entry is None:
-            usable = floor[0] == epoch and answer.revision > floor[1]
-        else:
-            usable = entry.state is EndpointState.STOCK and key in self._holdings.free_of(request.network)
-        if not usable:
-            raise TrunklineError(
-                Reason.DEADLINE, f"the controller's answer, {address}, came too late to be used", "start it again"
-            )
-        if entry is None:
-            self._holdings.add(key, stock(request.owner, answer.promised, self._clock.now_ms()))
-        return address, answer.promised
+            return floor[0] == epoch and revision > floor[1]
+        free = entry.state is not EndpointState.USED and key in self._holdings.free_of(key[0])
+        return free and (key not in self._wanted or (floor[0] == epoch and revision > self._wanted[key]))
 
     def _was_used(self, key: ledger.Key) -> bool:
         entry = self._holdings.entries.get(key)

@@ -207,22 +207,32 @@ def rested(entry: Entry, network: HostNetwork | None, now_ms: int) -> bool:
 
 def over(entries: Entries, desired: Desired, now_ms: int) -> Changes:
     """What the host lets go of: what is KEPT, rested, and its container destroyed, its owner unknown or its hold over;
-    what is recalled and unused and has rested, or is promised to the owner who wants it elsewhere; and all that nobody
-    uses of a network that the host is no longer to have."""
+    what is recalled and unused and has rested, or is promised to the owner who wants it elsewhere; stock that is none
+    of this host's by now, as when it was forgotten; and all that nobody uses of a network that the host is no longer
+    to have."""
     known = networks(desired)
-    recalled = {(grant.network, plain(grant.address)): grant for grant in desired.grants if grant.recalled}
+    given = {(grant.network, plain(grant.address)): grant for grant in desired.grants}
     return {
         key: None
         for key, entry in entries.items()
-        if entry.state is not EndpointState.USED and _is_over(entry, known.get(key[0]), recalled.get(key), now_ms)
+        if entry.state is not EndpointState.USED and _is_over(entry, known.get(key[0]), given.get(key), now_ms)
     }
 
 
-def _is_over(entry: Entry, network: HostNetwork | None, recalled: Grant | None, now_ms: int) -> bool:
+def wanted_back(desired: Desired | None) -> dict[Key, int]:
+    """What is recalled, and since which revision. It may be another host's by now, so this one hands it out no more,
+    though it keeps it while it may not let go."""
+    grants = desired.grants if desired else ()
+    return {(grant.network, plain(grant.address)): grant.revision for grant in grants if grant.recalled}
+
+
+def _is_over(entry: Entry, network: HostNetwork | None, given: Grant | None, now_ms: int) -> bool:
     if network is None:
         return True
     if entry.state is EndpointState.STOCK:
-        return recalled is not None
+        # A desired state lists all stock of the host. What an answer gave after it was made comes again in the next.
+        return given is None or given.recalled
+    recalled = given if given is not None and given.recalled else None
     if recalled is not None and recalled.owner and recalled.owner == entry.owner and (entry.promised or entry.shared):
         return True
     if not rested(entry, network, now_ms):

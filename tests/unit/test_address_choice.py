@@ -252,7 +252,8 @@ def test_what_is_let_go_of() -> None:
         return bool(ledger.over({("blue", A): entry}, desired, NOW))
 
     recalled = Grant("blue", A, recalled=True)
-    assert not over(STOCK)
+    assert not over(STOCK, Grant("blue", A))
+    assert over(STOCK)
     assert over(STOCK, recalled)
     assert not over(used(), recalled)
     assert not over(used(), network=replace(NET, name="red"))
@@ -354,7 +355,7 @@ async def test_nothing_is_handed_out_that_is_not_on_disk(agent: DockedAgent, mon
     assert agent.states("blue") == {A: (EndpointState.KEPT, "web"), B: (EndpointState.STOCK, "")}
     assert "No space left" in agent.pools.problems()[0].message
     monkeypatch.undo()
-    await agent.pools.tick()
+    await agent.told()
     assert agent.pools.problems() == ()
     await agent.restart()
     assert agent.states("blue") == {A: (EndpointState.KEPT, "web"), B: (EndpointState.STOCK, "")}
