@@ -122,6 +122,12 @@ class Deployment:
     def agent_command(self) -> list[str]:
         return [str(PROGRAMS / "trunkline-agent"), "--config", "/etc/trunkline/agent.toml"]
 
+    def enable_agent(self, guest: Guest) -> None:
+        """As services of systemd, by the units that the agent itself writes: started now, and at each boot."""
+        guest.ok([*self.agent_command(), "units", "/etc/systemd/system"])
+        units = "trunkline-agent.socket trunkline-agent.service"
+        guest.ok(f"systemctl daemon-reload && systemctl enable {units} && systemctl start {units}", 120)
+
     def start_agent(self, guest: Guest) -> None:
         guest.daemon("agent", self.agent_command())
 
