@@ -29,7 +29,7 @@ SPARE_SECONDS: Final = 0.4
 """Left of the deadline after the controller was asked, for deciding again and for the disk."""
 
 ASKS: Final = 4
-"""How often the controller is asked for one request: an address that it gave may be recalled before the answer comes."""
+"""How often the controller is asked for one request: what it gave may be recalled before its answer comes."""
 
 GRACE_MS: Final = 15_000
 """Docker may have been given an address before this agent began, and not show it yet."""

@@ -11,13 +11,13 @@ from grpc import aio
 
 from controller.api import messages
 from controller.api.reading import BREATH, stamped
-from controller.plan.addresses import Cursors
 from controller.plan.placement import unknown_host
 from controller.plan.reservations import ReleasePlan, ReservePlan, listed, network_of, release, reserve
 from controller.plan.who import of_record, who
 from controller.reconcile.commit import Planned
 from controller.reconcile.replica import Replica
 from controller.state.snapshot import Snapshot
+from controller.state.txn import Txn
 from trunkline.v1 import address_pb2, address_pb2_grpc
 
 Context = aio.ServicerContext[Any, Any]
@@ -28,7 +28,7 @@ class AddressApi(address_pb2_grpc.AddressServiceServicer):
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
-        self._cursors = Cursors()
+        self._cursors = replica.cursors
 
     async def Who(self, request: address_pb2.WhoRequest, context: Context) -> address_pb2.WhoResponse:
         """All that is known of an address, a MAC or a container."""
@@ -39,9 +39,14 @@ class AddressApi(address_pb2_grpc.AddressServiceServicer):
     async def Reserve(self, request: address_pb2.ReserveRequest, context: Context) -> address_pb2.ReserveResponse:
         """One promise per prefix, or the one address; in one transaction."""
         name, now_ms = request.network, self._replica.clock.now_ms()
+        tried: Txn | None = None
 
         def plan(snapshot: Snapshot) -> Planned[ReservePlan]:
+            nonlocal tried
+            if tried is not None:
+                self._cursors.lost(snapshot, tried, 0, False)
             planned = reserve(snapshot, name, request.owner, request.address, self._cursors, now_ms)
+            tried = planned.txn
             return Planned(planned.txn, planned)
 
         planned, _ = await self._replica.committer.commit_in_turn(plan)

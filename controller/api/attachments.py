@@ -22,6 +22,7 @@ from controller.reconcile.commit import Planned
 from controller.reconcile.replica import Replica
 from controller.reconcile.touched import Touched
 from controller.state.snapshot import Snapshot
+from controller.state.txn import Txn
 from trunkline.errors import Reason, Refusal, TrunklineError
 from trunkline.v1 import attachment_pb2, attachment_pb2_grpc
 
@@ -36,22 +37,24 @@ Name = tuple[str, str]
 
 
 class _Attaching:
-    """Plans one attachment; after a lost race the address cursor jumps away from the other replica's."""
+    """Plans one attachment; after races lost to another replica the address cursor jumps away from its."""
 
-    __slots__ = ("_cursors", "_replica", "_tried", "_wanted")
+    __slots__ = ("_beaten", "_cursors", "_replica", "_tried", "_wanted")
 
     def __init__(self, replica: Replica, cursors: Cursors, wanted: AttachmentRequest) -> None:
         self._replica = replica
         self._cursors = cursors
         self._wanted = wanted
-        self._tried = False
+        self._tried: Txn | None = None
+        self._beaten = False
 
     def __call__(self, snapshot: Snapshot) -> Planned[AttachPlan]:
         draw = secrets.randbits(64)
-        if self._tried:
-            self._cursors.jump(self._wanted.network, draw >> 8)
+        if self._tried is not None:
+            tried, self._tried = self._tried, None
+            self._beaten = self._cursors.lost(snapshot, tried, draw >> 8, self._beaten)
         plan = attach(snapshot, self._wanted, self._cursors, draw, self._replica.clock.now_ms())
-        self._tried = plan.txn is not None
+        self._tried = plan.txn
         return Planned(plan.txn, plan)
 
 

@@ -17,6 +17,7 @@ from controller.reconcile.commit import Planned
 from controller.reconcile.replica import Replica
 from controller.reconcile.subscription import Subscription
 from controller.state.snapshot import Snapshot
+from controller.state.txn import Txn
 from trunkline import log
 from trunkline.agent.v1 import address_pb2, address_pb2_grpc
 from trunkline.errors import Reason, Refusal
@@ -35,21 +36,23 @@ Context = aio.ServicerContext[Any, Any]
 
 
 class _Granting:
-    """Plans one address; after a lost race the cursor jumps away from the other replica's. Remembers what it has
+    """Plans one address; after races lost to another replica the cursor jumps away from its. Remembers what it has
     recalled, so that it asks for one address at a time."""
 
     def __init__(self, replica: Replica, cursors: Cursors, ask: Ask) -> None:
         self._replica = replica
         self._cursors = cursors
         self._ask = ask
-        self._raced = False
+        self._tried: Txn | None = None
+        self._beaten = False
         self.recalled: frozenset[IPAddress] = frozenset()
 
     def __call__(self, snapshot: Snapshot) -> Planned[GrantPlan]:
-        if self._raced:
-            self._cursors.jump(self._ask.network, secrets.randbits(32))
+        if self._tried is not None:
+            tried, self._tried = self._tried, None
+            self._beaten = self._cursors.lost(snapshot, tried, secrets.randbits(32), self._beaten)
         plan = grant(snapshot, self._ask, self._cursors, self._replica.clock.now_ms(), self.recalled)
-        self._raced = plan.address is not None
+        self._tried = plan.txn
         return Planned(plan.txn, plan)
 
 

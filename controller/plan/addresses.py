@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from itertools import islice
 
 from controller.plan.prefixes import Pool, pool
@@ -12,7 +13,7 @@ from controller.state import codec, keys
 from controller.state.pool import PoolIndex, is_promised
 from controller.state.records import AddressKind, AddressRecord, NetworkRecord
 from controller.state.snapshot import Snapshot, Stored
-from controller.state.txn import Absent, Delete, Guard, Op, Put, Unchanged
+from controller.state.txn import Absent, Delete, Guard, Op, Put, Txn, Unchanged
 from trunkline.errors import Reason, Refusal, TrunklineError
 from trunkline.ids import IPAddress, parse_address
 from trunkline.model import Prefix
@@ -45,11 +46,23 @@ class Choice:
 
 @dataclass(slots=True)
 class Cursor:
-    """A replica's hint where to go on in one prefix; never stored, never guarded. `last` 0 means not known yet."""
+    """A replica's hint where to go on in one prefix; never stored, never guarded. `last` 0 means not known yet.
+
+    `made` is the revision that made the network: another one of its name begins at its first address. `left` are
+    addresses that were chosen and not written; they come first, so that no hole stays."""
 
     last: int = 0
     skip: int = 0
     given: tuple[int, int] = (0, 0)
+    made: int = 0
+    left: list[int] = field(default_factory=list)
+
+    def begin(self, made: int) -> None:
+        """The network is the one made at this revision."""
+        if made != self.made:
+            if self.made:
+                self.last, self.skip, self.given, self.left = 0, 0, (0, 0), []
+            self.made = made
 
     def jump(self, draw: int) -> None:
         """After a lost race: go on a random step ahead, `draw` being any non-negative random number."""
@@ -74,10 +87,21 @@ class Cursors:
         self.of(network, 4).jump(draw)
         self.of(network, 6).jump(draw)
 
-    def forget(self, network: str) -> None:
-        """The network is gone."""
-        self._cursors.pop((network, 4), None)
-        self._cursors.pop((network, 6), None)
+    def lost(self, snapshot: Snapshot, txn: Txn, draw: int, before: bool) -> bool:
+        """A plan lost its race, as this snapshot shows: what it chose and nobody has got comes next again. Whether
+        somebody has; if that was so `before`, too, another replica goes on from the same place, and this one jumps."""
+        taken = False
+        for guard in txn.guards:
+            if not isinstance(guard, Absent) or not guard.key.startswith(keys.ADDRESSES):
+                continue
+            network, address = codec.parse_key(guard.key).parts
+            if not snapshot.exists(guard.key):
+                heappush(self.of(network, address.version).left, int(address))
+                continue
+            taken = True
+            if before:
+                self.jump(network, draw)
+        return taken
 
 
 def choose(snapshot: Snapshot, network: str, prefix: Prefix, owner: Owner, cursor: Cursor, now_ms: int) -> Choice:
@@ -158,6 +182,12 @@ def _start(snapshot: Snapshot, network: str, limits: Pool, cursor: Cursor) -> in
 
 
 def _next_fit(snapshot: Snapshot, network: str, limits: Pool, index: PoolIndex, cursor: Cursor) -> int | None:
+    known = snapshot.networks.get(network)
+    cursor.begin(known.create_revision if known is not None else 0)
+    while cursor.left:
+        value = heappop(cursor.left)
+        if value not in index.taken and limits.is_dynamic(value):
+            return value
     start = _start(snapshot, network, limits, cursor)
     spans = limits.spans
     here = bisect_left(spans, start, key=lambda span: span[1])

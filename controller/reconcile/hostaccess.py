@@ -23,17 +23,18 @@ class HostAccess:
     """Looks at networks whose record changed, at all of them when a host's record did, and at all every half minute:
     an address that was not to be had may have become free."""
 
-    def __init__(self, releaser: Releaser, follower: Follower, clock: Clock) -> None:
+    def __init__(self, releaser: Releaser, follower: Follower, cursors: Cursors, clock: Clock) -> None:
         self._releaser = releaser
         self._follower = follower
         self._clock = clock
-        self._cursors = Cursors()
+        self._cursors = cursors
         self._backoff = Backoff(0.1, 5.0)
         self._wake = asyncio.Event()
         self._pending: set[str] = set()
         self._networks: dict[str, int] = {}
         self._hosts: dict[str, int] = {}
         self._refused: dict[AccessStep, Reason] = {}
+        self._beaten: set[AccessStep] = set()
 
     def changed(self, dirty: Dirty, _flapped: frozenset[str]) -> None:
         """Listener of the follower. Most changes are of addresses and statuses, and cost one comparison."""
@@ -87,8 +88,11 @@ class HostAccess:
         txn = access_txn(self._follower.snapshot, step, self._cursors, draw, now_ms)
         if txn is None:
             return True
+        beaten = step in self._beaten
+        self._beaten.discard(step)
         if not await self._releaser.commit(txn):
-            self._cursors.jump(step.network, draw >> 8)
+            if self._cursors.lost(self._follower.snapshot, txn, draw >> 8, beaten):
+                self._beaten.add(step)
             return False
         self._refused.pop(step, None)
         _log.info("host access given" if step.give else "host access withdrawn", host=step.host, network=step.network)

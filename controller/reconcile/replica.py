@@ -52,7 +52,7 @@ class Replica:
         self.releaser = Releaser(store, self.follower, self.leases, clock)
         self._lease = ReplicaLease(store, clock, Backoff(0.05, 2.0), self._lost_lease)
         self._upkeep = Upkeep(self.releaser, self.follower, clock)
-        self._access = HostAccess(self.releaser, self.follower, clock)
+        self._access = HostAccess(self.releaser, self.follower, self.cursors, clock)
         self._stocking = Stocking(store, self.follower, self.fleet, self.cursors, clock)
         self._orphans = Orphans(name, store, self.follower, self.fleet, clock)
         self._new_epoch = new_epoch

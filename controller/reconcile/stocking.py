@@ -45,6 +45,7 @@ class Stocking:
         self._networks: set[str] = set()
         self._hosts: set[str] = set()
         self._raced: set[str] = set()
+        self._beaten: set[str] = set()
         self._everything = False
 
     def changed(self, dirty: Dirty, flapped: frozenset[str]) -> None:
@@ -78,8 +79,6 @@ class Stocking:
         if not self._follower.level:
             return
         snapshot, here = self._follower.snapshot, self._fleet.hosts()
-        for network in self._raced:
-            self._cursors.jump(network, secrets.randbits(32))
         whole, hosts = self._networks | self._raced, self._hosts
         if self._everything:
             whole = set(snapshot.networks)
@@ -102,10 +101,14 @@ class Stocking:
         for _, txn in steps:
             self._follower.expect(txn)
         outcomes = await self._store.commit_many([txn for _, txn in steps])
-        for (network, _), outcome in zip(steps, outcomes, strict=True):
-            if isinstance(outcome, Conflict):
-                self._raced.add(network)
         # Seen before the next look, so that nobody is given the same twice.
         await self._follower.reached(max(outcome.revision for outcome in outcomes))
+        before, self._beaten = self._beaten, set()
+        for (network, txn), outcome in zip(steps, outcomes, strict=True):
+            if isinstance(outcome, Conflict):
+                self._raced.add(network)
+                draw = secrets.randbits(32)
+                if self._cursors.lost(self._follower.snapshot, txn, draw, network in before):
+                    self._beaten.add(network)
         if self._raced:
             self._wake.set()

@@ -22,6 +22,7 @@ from trunkline.ids import parse_address
 from trunkline.model import EndpointState, Origin
 from trunkline.rpc import channel
 from trunkline.tls import ClientTls
+from trunkline.v1 import address_pb2 as v1_address_pb2
 from trunkline.v1 import attachment_pb2, host_pb2, network_pb2
 
 
@@ -173,3 +174,31 @@ async def test_a_host_asks_for_itself_only(memory: MemoryStore, tmp_path: Path, 
             # The right host gets as far as being told that it has not registered.
             with refused(Reason.NETWORK_NOT_FOUND if allowed else Reason.HOST_IDENTITY):
                 await stub.Grant(request, timeout=SECONDS)
+
+
+async def test_addresses_come_one_after_the_other(any_rig: Rig) -> None:
+    """From the first, without a hole, though stock, grants, hosts' own interfaces and promises are chosen at once."""
+    rig = any_rig
+    agents = [await docker_host(rig, f"docker{number}") for number in range(4)]
+    snapshot = rig.app.replica.snapshot
+    for turn in range(2):
+        await rig.create(host_access=True)
+        await asyncio.gather(*(agent.until(lambda agent=agent: bool(agent.desired.networks)) for agent in agents))
+        asked = [agent.grant("blue") for agent in agents for _ in range(4)]
+        kept = [
+            rig.addresses.Reserve(v1_address_pb2.ReserveRequest(network="blue", owner=f"o{n}"), timeout=SECONDS)
+            for n in range(4)
+        ]
+        await asyncio.gather(*asked, *kept)
+        await until(rig, lambda: len(snapshot.attachment_status) == 4)
+        found = sorted(int(address) for address in snapshot.addresses["blue"])
+        assert len(found) >= 16 + 4 + 4
+        assert found == list(range(found[0], found[0] + len(found))), [str(a) for a in snapshot.addresses["blue"]]
+        assert found[0] == int(parse_address("20.0.0.1"))
+        if turn == 0:
+            for n in range(4):
+                release = v1_address_pb2.ReleaseRequest(network="blue", owner=f"o{n}")
+                await rig.addresses.Release(release, timeout=SECONDS)
+            await rig.networks.DeleteNetwork(network_pb2.DeleteNetworkRequest(name="blue"), timeout=SECONDS)
+            await rig.until_network("blue", lambda seen: seen.gone)
+    await rig.lawful()
