@@ -20,7 +20,7 @@ from controller.state.snapshot import Snapshot
 from controller.state.txn import Txn
 from trunkline import log
 from trunkline.agent.v1 import address_pb2, address_pb2_grpc
-from trunkline.errors import Reason, Refusal
+from trunkline.errors import Reason, Refusal, TrunklineError
 from trunkline.ids import IPAddress, check_name
 from trunkline.tls import peer_identity
 
@@ -29,6 +29,9 @@ MARGIN: Final = 0.3
 
 PATIENCE: Final = 30.0
 """Seconds that are waited at most, whatever the call's deadline."""
+
+SPREAD: Final = 8
+"""Of so many more addresses, with each race that was lost, one is picked to be recalled."""
 
 _log = log.get("grants")
 
@@ -45,13 +48,16 @@ class _Granting:
         self._ask = ask
         self._tried: Txn | None = None
         self._beaten = False
+        self._losses = 0
         self.recalled: frozenset[IPAddress] = frozenset()
 
     def __call__(self, snapshot: Snapshot) -> Planned[GrantPlan]:
         if self._tried is not None:
             tried, self._tried = self._tried, None
             self._beaten = self._cursors.lost(snapshot, tried, secrets.randbits(32), self._beaten)
-        plan = grant(snapshot, self._ask, self._cursors, self._replica.clock.now_ms(), self.recalled)
+            self._losses += 1
+        skip = secrets.randbelow(SPREAD * self._losses + 1)
+        plan = grant(snapshot, self._ask, self._cursors, self._replica.clock.now_ms(), self.recalled, skip)
         self._tried = plan.txn
         return Planned(plan.txn, plan)
 
@@ -77,7 +83,12 @@ class GrantApi(address_pb2_grpc.AddressServiceServicer):
     async def _granted(self, ask: Ask, subscription: Subscription, deadline: float) -> tuple[GrantPlan, int]:
         planner = _Granting(self._replica, self._cursors, ask)
         while True:
-            plan, revision = await self._replica.committer.commit(planner)
+            try:
+                plan, revision = await self._replica.committer.commit(planner)
+            except TrunklineError as error:
+                if error.reason is not Reason.STORE_CONTENTION or asyncio.get_running_loop().time() > deadline:
+                    raise
+                continue
             if plan.refusal is None:
                 return plan, revision
             planner.recalled = plan.recalled

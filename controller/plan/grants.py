@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from heapq import nsmallest
 
 from controller.plan.addresses import (
     Choice,
@@ -89,9 +90,15 @@ class _Room:
 
 
 def grant(
-    snapshot: Snapshot, ask: Ask, cursors: Cursors, now_ms: int, recalled: frozenset[IPAddress] = frozenset()
+    snapshot: Snapshot,
+    ask: Ask,
+    cursors: Cursors,
+    now_ms: int,
+    recalled: frozenset[IPAddress] = frozenset(),
+    skip: int = 0,
 ) -> GrantPlan:
-    """Plan an address for a host; `recalled` are those that were recalled for this request before.
+    """Plan an address for a host; `recalled` are those that were recalled for this request before. So many that could
+    be recalled are left to others, who want the same at this moment, by `skip`.
 
     Raises INVALID_ARGUMENT, NETWORK_NOT_FOUND, NETWORK_DELETING, HOST_NOT_FOUND, HOST_DRAINED, HOST_FORGETTING,
     HOST_NOT_SELECTED, UPLINK_*, ADDRESS_*, OWNER_ELSEWHERE, POOL_EXHAUSTED, STORE_CORRUPT.
@@ -113,7 +120,7 @@ def grant(
     except Refusal as error:
         if error.reason is not Reason.POOL_EXHAUSTED or ask.spare:
             raise
-        return _pressed(room, error, recalled)
+        return _pressed(room, error, recalled, skip)
     return _given(room, choice)
 
 
@@ -237,7 +244,7 @@ def recall_op(network: str, address: IPAddress, stored: Stored[AddressRecord]) -
     return Put(keys.address(network, address), codec.encode(record), known=(path, record))
 
 
-def _pressed(room: _Room, full: Refusal, recalled: frozenset[IPAddress]) -> GrantPlan:
+def _pressed(room: _Room, full: Refusal, recalled: frozenset[IPAddress], skip: int) -> GrantPlan:
     """Nothing is free: wait for what was recalled for this request, else recall one more, else for what was recalled
     for others. Raises POOL_EXHAUSTED when nobody in reach has anything to let go."""
     out_of_reach = _out_of_reach(room)
@@ -248,7 +255,7 @@ def _pressed(room: _Room, full: Refusal, recalled: frozenset[IPAddress]) -> Gran
     some = list(_spare(room))
     fresh = [(a, record) for a, record in some if not record.recalled]
     if fresh:
-        address, record = min(fresh, key=_reluctance)
+        address, record = nsmallest(skip + 1, fresh, key=_reluctance)[-1]
         stored = room.stored(address)
         assert stored is not None
         refusal = _full(full, out_of_reach, [record.host])

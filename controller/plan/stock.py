@@ -35,14 +35,19 @@ def stocked_hosts(snapshot: Snapshot, network: str) -> int:
     stored = snapshot.networks.get(network)
     if stored is None:
         return 0
-    return sum(_entitled(snapshot, host.value, stored.value) for host in snapshot.hosts.values())
+    hosts = [host.value for host in snapshot.hosts.values()]
+    return sum(_has_docker(snapshot, host.name) and _entitled(host, stored.value) for host in hosts)
 
 
-def _entitled(snapshot: Snapshot, host: HostRecord, network: NetworkRecord) -> bool:
+def _entitled(host: HostRecord, network: NetworkRecord) -> bool:
     if network.deleting or network.docker is DockerMode.NONE or host.drained or host.forgetting:
         return False
-    status = snapshot.host_status.get(host.name)
-    return status is not None and bool(status.value.docker) and selected(host, network)
+    return selected(host, network)
+
+
+def _has_docker(snapshot: Snapshot, host: str) -> bool:
+    status = snapshot.host_status.get(host)
+    return status is not None and bool(status.value.docker)
 
 
 def stock_steps(
@@ -52,13 +57,15 @@ def stock_steps(
     `stocked_hosts`: with less than two free addresses for each, nobody gets more.
 
     A host gets stock while it is connected, not drained, and its Docker network is ready; when it is drained, or not
-    to have the network any more, what it does not use is recalled; so is what was excluded meanwhile."""
+    to have the network any more, what it does not use is recalled; so is what was excluded meanwhile. While its Docker
+    is down it keeps what it has: containers start with that once it is back."""
     known, stored = snapshot.hosts.get(host), snapshot.networks.get(network)
     if known is None or stored is None or stored.value.deleting or known.value.forgetting:
         return ()
-    entitled = _entitled(snapshot, known.value, stored.value)
+    entitled = _entitled(known.value, stored.value)
     status = snapshot.network_status.get((host, network))
     ready = status is not None and status.value.docker == READY and host in snapshot.sessions
+    ready = ready and _has_docker(snapshot, host)
     found: list[Txn] = []
     for prefix in stored.value.prefixes:
         limits = pool(prefix)
@@ -70,7 +77,13 @@ def stock_steps(
         mine = [one for one in held_here if one[1].value.kind is AddressKind.STOCK and one not in excluded]
         found += _recalls(network, [one for one in mine if not one[1].value.recalled], entitled, now_ms)
         held = sum(not one[1].value.owner for one in mine)
-        if entitled and ready and held < STOCK and _free(snapshot, network, prefix) >= 2 * hosts:
+        if (
+            entitled
+            and ready
+            and _has_docker(snapshot, host)
+            and held < STOCK
+            and _free(snapshot, network, prefix) >= 2 * hosts
+        ):
             found += _top_up(snapshot, known, stored, prefix, STOCK - held, cursors, now_ms)
     return tuple(found)
 

@@ -420,6 +420,15 @@ def test_stock_is_recalled(wide: Docked, what: str) -> None:
     assert wide.stock("h1") == []
 
 
+def test_stock_stays_while_docker_restarts(wide: Docked) -> None:
+    """Containers start with it once Docker is back, whether a controller is there then or not."""
+    stock = wide.stock("h1")
+    wide.sync()
+    wide.report("h1", docker="")
+    assert wide.stock("h1") == stock
+    assert not any(record.recalled for record in wide.records().values())
+
+
 def test_stock_that_is_left_over_is_recalled(wide: Docked) -> None:
     wide.stock("h1")
     wide.grant("h1")

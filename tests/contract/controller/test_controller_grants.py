@@ -202,3 +202,20 @@ async def test_addresses_come_one_after_the_other(any_rig: Rig) -> None:
             await rig.networks.DeleteNetwork(network_pb2.DeleteNetworkRequest(name="blue"), timeout=SECONDS)
             await rig.until_network("blue", lambda seen: seen.gone)
     await rig.lawful()
+
+
+async def test_many_wait_for_what_one_host_lets_go(any_rig: Rig) -> None:
+    """Each gets one, and no more is asked back than they need."""
+    rig = any_rig
+    donor = await docker_host(rig, "donor")
+    await rig.create(cidr="20.0.0.0/25")
+    await donor.until(lambda: donor.desired is not None and bool(donor.desired.networks))
+    for _ in range(126 - len(in_stock(donor))):
+        await donor.grant("blue")
+    await until(rig, lambda: len(rig.app.replica.snapshot.addresses["blue"]) == 126)
+    askers = [await docker_host(rig, f"docker{number}") for number in range(60)]
+    given = await asyncio.gather(*(asker.grant("blue", seconds=8.0) for asker in askers))
+    assert len({one.address for one in given}) == 60
+    await rig.lawful()
+    left = [one for one in rig.app.replica.snapshot.addresses["blue"].values() if one.value.host == "donor"]
+    assert len(left) >= 126 - 60 - 8
