@@ -31,6 +31,9 @@ SPARE_SECONDS: Final = 0.4
 ASKS: Final = 4
 """How often the controller is asked for one request: what it gave may be recalled before its answer comes."""
 
+HALF_MS: Final = 5_000
+"""Docker asks for the second address of a container as soon as it was given the first."""
+
 GRACE_MS: Final = 15_000
 """Docker may have been given an address before this agent began, and not show it yet."""
 
@@ -72,6 +75,7 @@ class HostPools:
         self._desired: Desired | None = None
         self._floor: tuple[str, int] | None = None
         self._wanted: dict[ledger.Key, int] = {}
+        self._latest: dict[str, tuple[str, int]] = {}
         self._names = DockerNames()
         self._present: frozenset[ledger.Key] = frozenset()
         self._labels: tuple[Problem, ...] = ()
@@ -182,7 +186,11 @@ class HostPools:
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
                 return f"{await self._request(request, network, deadline)}/{length}"
+        except TrunklineError:
+            await self._half_done(network.name, request.cidr)
+            raise
         except TimeoutError:
+            await self._half_done(network.name, request.cidr)
             raise TrunklineError(
                 Reason.DEADLINE,
                 f"{self._host} found no address of network {network.name} within {DEADLINE_SECONDS} s",
@@ -201,6 +209,15 @@ class HostPools:
             await self._holdings.change(changes)
         finally:
             self._changed()
+
+    async def _half_done(self, network: str, cidr: str) -> None:
+        """A start asks for an IPv4 address, then for an IPv6 one, and no other comes in between, since Docker locks the
+        network. Refused the second, libnetwork up to Docker 28 at least does not give the first back."""
+        address, ms = self._latest.pop(network, ("", 0))
+        entry = self._holdings.entries.get((network, address))
+        if entry is None or entry.mac or (":" in address) == (":" in cidr) or self._clock.now_ms() - ms > HALF_MS:
+            return
+        await self.release(network, "", address)
 
     async def _request(self, request: PoolRequest, network: HostNetwork, deadline: float) -> str:
         unready = self._ready(network.name)
@@ -243,6 +260,7 @@ class HostPools:
     async def _hand_out(self, question: Question, address: str, entry: Entry) -> str:
         name = question.network.name
         await self._holdings.hand_out((name, address), entry)
+        self._latest[name] = (address, question.now_ms)
         self._log.info("address handed out", network=name, address=address, owner=entry.owner or "unknown")
         return address
 

@@ -77,13 +77,7 @@ def stock_steps(
         mine = [one for one in held_here if one[1].value.kind is AddressKind.STOCK and one not in excluded]
         found += _recalls(network, [one for one in mine if not one[1].value.recalled], entitled, now_ms)
         held = sum(not one[1].value.owner for one in mine)
-        if (
-            entitled
-            and ready
-            and _has_docker(snapshot, host)
-            and held < STOCK
-            and _free(snapshot, network, prefix) >= 2 * hosts
-        ):
+        if entitled and ready and held < STOCK and _free(snapshot, network, prefix) >= 2 * hosts:
             found += _top_up(snapshot, known, stored, prefix, STOCK - held, cursors, now_ms)
     return tuple(found)
 
