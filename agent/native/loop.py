@@ -249,7 +249,7 @@ class DockerLoop:
 
     async def _until_due(self, tick_due: float) -> None:
         due = [tick_due, self._networks.due(), self._restarts.due(), self._rebuilder.due()]
-        if self._away is not None or self._announcer.unannounced():
+        if self._away is not None or self._announcer.unannounced() or self._losses.unsure:
             due.append(self._world.clock.monotonic() + _RETRY_SECONDS)
         if not self.ledger.complete:
             due.append(self._world.clock.monotonic() + UNSURE_SECONDS)

@@ -25,11 +25,19 @@ FIRST: Final = (29, 0)
 @dataclass(frozen=True, slots=True)
 class Losses:
     """`known` is what is to be remembered; `lost` names, by container, what it runs without; `running` are the Docker
-    networks that each running container has."""
+    networks that each running container has; `bare`, by container, those it has been on without an interface for two
+    looks."""
 
     known: Known = field(default_factory=dict)
     lost: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     running: Known = field(default_factory=dict)
+    bare: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unjoined: Known = field(default_factory=dict)
+
+    @property
+    def unsure(self) -> bool:
+        """Whether another look has to tell a container without its interface from one that is being connected."""
+        return sum(map(len, self.unjoined.values())) != sum(map(len, self.bare.values()))
 
 
 def find(
@@ -41,6 +49,8 @@ def find(
     remembered: dict[str, tuple[str, ...]] = {}
     lost: dict[str, tuple[str, ...]] = {}
     running: dict[str, tuple[str, ...]] = {}
+    bare: dict[str, tuple[str, ...]] = {}
+    unjoined: dict[str, tuple[str, ...]] = {}
     for container in containers:
         now = {endpoint.network for endpoint in container.endpoints} & ours
         gone = (set(known.get(container.id, ())) & ours) - now
@@ -49,11 +59,16 @@ def find(
         if container.runs:
             gone -= set(before.running.get(container.id, ()))
             running[container.id] = tuple(sorted(now))
+            without = tuple(sorted(one.network for one in container.endpoints if one.network in ours and not one.id))
+            unjoined[container.id] = without
+            # One look may have been made in the middle of a start or a connection.
+            if still := tuple(name for name in without if name in before.unjoined.get(container.id, ())):
+                bare[container.name] = still
             if gone:
                 lost[container.name] = tuple(sorted(gone))
         if now or gone:
             remembered[container.id] = tuple(sorted(now | gone))
-    return Losses(remembered, lost, running)
+    return Losses(remembered, lost, running, bare, unjoined)
 
 
 def _version(docker: str) -> tuple[int, ...]:
@@ -63,14 +78,24 @@ def _version(docker: str) -> tuple[int, ...]:
 
 def problems(losses: Losses, host: str) -> tuple[Problem, ...]:
     """What an operator is told."""
-    return tuple(
-        Problem(
-            "container",
+    lost = [
+        (
             name,
-            Reason.DOCKER_NETWORK_LOST.name,
             f"container {name} of {host} runs without Docker network {network}, which it was set up with: Docker "
             f"dropped it when a start failed; give it back with `docker network connect {network} {name}`",
         )
-        for name, networks in sorted(losses.lost.items())
+        for name, networks in losses.lost.items()
         for network in networks
+    ]
+    bare = [
+        (
+            name,
+            f"container {name} of {host} runs with no interface on Docker network {network}: its start went wrong "
+            f"inside Docker; start it again with `docker restart {name}`",
+        )
+        for name, networks in losses.bare.items()
+        for network in networks
+    ]
+    return tuple(
+        Problem("container", name, Reason.DOCKER_NETWORK_LOST.name, what) for name, what in sorted(lost + bare)
     )
