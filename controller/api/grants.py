@@ -27,6 +27,9 @@ from trunkline.tls import peer_identity
 MARGIN: Final = 0.3
 """Seconds of a call's time that are left for the refusal to travel: a deadline that passes says nothing of why."""
 
+ANSWER: Final = 0.6
+"""Seconds after which a host that was asked to let go is not waited for alone; mostly it takes a tenth of that."""
+
 PATIENCE: Final = 30.0
 """Seconds that are waited at most, whatever the call's deadline."""
 
@@ -50,6 +53,7 @@ class _Granting:
         self._beaten = False
         self._losses = 0
         self.recalled: frozenset[IPAddress] = frozenset()
+        self.mute: frozenset[str] = frozenset()
 
     def __call__(self, snapshot: Snapshot) -> Planned[GrantPlan]:
         if self._tried is not None:
@@ -57,7 +61,7 @@ class _Granting:
             self._beaten = self._cursors.lost(snapshot, tried, secrets.randbits(32), self._beaten)
             self._losses += 1
         skip = secrets.randbelow(SPREAD * self._losses + 1)
-        plan = grant(snapshot, self._ask, self._cursors, self._replica.clock.now_ms(), self.recalled, skip)
+        plan = grant(snapshot, self._ask, self._cursors, self._replica.clock.now_ms(), self.recalled, skip, self.mute)
         self._tried = plan.txn
         return Planned(plan.txn, plan)
 
@@ -81,7 +85,7 @@ class GrantApi(address_pb2_grpc.AddressServiceServicer):
         return address_pb2.GrantResponse(address=str(plan.address), promised=plan.promised, revision=revision)
 
     async def _granted(self, ask: Ask, subscription: Subscription, deadline: float) -> tuple[GrantPlan, int]:
-        planner = _Granting(self._replica, self._cursors, ask)
+        planner, patience = _Granting(self._replica, self._cursors, ask), 0.0
         while True:
             try:
                 plan, revision = await self._replica.committer.commit(planner)
@@ -92,11 +96,17 @@ class GrantApi(address_pb2_grpc.AddressServiceServicer):
             if plan.refusal is None:
                 return plan, revision
             planner.recalled = plan.recalled
+            now = asyncio.get_running_loop().time()
+            if plan.txn is not None or now >= patience:
+                patience = now + ANSWER
             try:
-                async with asyncio.timeout_at(deadline):
+                async with asyncio.timeout_at(min(deadline, patience)):
                     await _touched(subscription, ask.network)
             except TimeoutError:
-                raise plan.refusal from None
+                if asyncio.get_running_loop().time() >= deadline:
+                    raise plan.refusal from None
+                held = self._replica.snapshot.addresses.get(ask.network, {})
+                planner.mute |= {held[address].value.host for address in plan.recalled if address in held}
 
 
 async def _touched(subscription: Subscription, network: str) -> None:

@@ -96,9 +96,11 @@ def grant(
     now_ms: int,
     recalled: frozenset[IPAddress] = frozenset(),
     skip: int = 0,
+    mute: frozenset[str] = frozenset(),
 ) -> GrantPlan:
     """Plan an address for a host; `recalled` are those that were recalled for this request before. So many that could
-    be recalled are left to others, who want the same at this moment, by `skip`.
+    be recalled are left to others, who want the same at this moment, by `skip`; `mute` hosts were asked in vain, and
+    are asked again only if there are no others.
 
     Raises INVALID_ARGUMENT, NETWORK_NOT_FOUND, NETWORK_DELETING, HOST_NOT_FOUND, HOST_DRAINED, HOST_FORGETTING,
     HOST_NOT_SELECTED, UPLINK_*, ADDRESS_*, OWNER_ELSEWHERE, POOL_EXHAUSTED, STORE_CORRUPT.
@@ -120,7 +122,7 @@ def grant(
     except Refusal as error:
         if error.reason is not Reason.POOL_EXHAUSTED or ask.spare:
             raise
-        return _pressed(room, error, recalled, skip)
+        return _pressed(room, error, recalled, skip, mute)
     return _given(room, choice)
 
 
@@ -244,21 +246,22 @@ def recall_op(network: str, address: IPAddress, stored: Stored[AddressRecord]) -
     return Put(keys.address(network, address), codec.encode(record), known=(path, record))
 
 
-def _pressed(room: _Room, full: Refusal, recalled: frozenset[IPAddress], skip: int) -> GrantPlan:
+def _pressed(room: _Room, full: Refusal, recalled: frozenset[IPAddress], skip: int, mute: frozenset[str]) -> GrantPlan:
     """Nothing is free: wait for what was recalled for this request, else recall one more, else for what was recalled
     for others. Raises POOL_EXHAUSTED when nobody in reach has anything to let go."""
     out_of_reach = _out_of_reach(room)
     waiting = frozenset(a for a, record in _spare(room, recalled) if record.recalled)
-    refusal = _full(full, out_of_reach, sorted({_record(room, a).host for a in waiting}))
-    if waiting:
-        return GrantPlan(None, recalled=waiting, refusal=refusal)
     some = list(_spare(room))
     fresh = [(a, record) for a, record in some if not record.recalled]
-    if fresh:
+    others = [one for one in fresh if one[1].host not in mute]
+    hosts = {_record(room, a).host for a in waiting}
+    if waiting and (hosts - mute or not others):
+        return GrantPlan(None, recalled=waiting, refusal=_full(full, out_of_reach, sorted(hosts)))
+    if fresh := others or fresh:
         address, record = nsmallest(skip + 1, fresh, key=_reluctance)[-1]
         stored = room.stored(address)
         assert stored is not None
-        refusal = _full(full, out_of_reach, [record.host])
+        refusal = _full(full, out_of_reach, sorted({*hosts, record.host}))
         txn = Txn((recall_guard(room.name, address, stored),), (recall_op(room.name, address, stored),))
         return GrantPlan(txn, recalled=recalled | {address}, refusal=refusal)
     if some:

@@ -33,7 +33,7 @@ def net(fabric: Fabric) -> Iterator[str]:
 def test_a_start_that_finds_no_ipv6_address_costs_no_ipv4_address(
     fabric: Fabric, pair: tuple[Host, Host], net: str
 ) -> None:
-    h1, h2 = pair
+    h1, _ = pair
     for number in range(2):
         run(h1, f"a{number}", net)
     for number in range(5):

@@ -219,3 +219,37 @@ async def test_many_wait_for_what_one_host_lets_go(any_rig: Rig) -> None:
     await rig.lawful()
     left = [one for one in rig.app.replica.snapshot.addresses["blue"].values() if one.value.host == "donor"]
     assert len(left) >= 126 - 60 - 8
+
+
+async def test_a_host_that_does_not_answer_is_not_waited_for_alone(rig: Rig) -> None:
+    """Two have something to spare, and the one that is asked first is connected and mute."""
+    mute, two, three = [await docker_host(rig, name) for name in ("docker1", "docker2", "docker3")]
+    await rig.create(cidr="20.0.0.0/29")
+    await mute.until(lambda: mute.desired is not None and len(mute.desired.networks) == 1)
+    for agent in (mute, two):
+        while len(in_stock(agent)) < 3:
+            await agent.grant("blue")
+    mute.frozen = True
+    given = await three.grant("blue", seconds=2.0)
+    assert given.address
+    assert len(in_stock(two)) == 2
+    await rig.lawful()
+
+
+async def test_what_is_written(any_rig: Rig) -> None:
+    """A container's start costs a few transactions, however often it and the others are told again."""
+    rig = any_rig
+    agent = await docker_host(rig, "docker1")
+    await rig.create()
+    await agent.until(lambda: len(in_stock(agent)) == 2)
+    for number in range(20):
+        await agent.start_container(f"web{number}", "blue")
+        await rig.until_phase("docker1", f"web{number}/blue", READY)
+    await agent.until(lambda: len(in_stock(agent)) == 2)
+    before = await rig.store.revision()
+    for _ in range(50):
+        agent.observe()
+    await agent.start_container("one", "blue")
+    await rig.until_phase("docker1", "one/blue", READY)
+    await agent.until(lambda: len(in_stock(agent)) == 2)
+    assert await rig.store.revision() - before <= 8
