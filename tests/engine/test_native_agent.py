@@ -23,7 +23,8 @@ def net(fabric: Fabric, pair: tuple[Host, Host]) -> Iterator[str]:
     for host in pair:
         if left := host.docker("ps", "-aq").split():
             host.docker("rm", "-f", *left)
-    fabric.ok("network", "delete", "mynet2")
+    # The controller hears of the last container's end a moment later.
+    until(lambda: fabric.cli("network", "delete", "mynet2").status == 0, "the network to be deleted", 60)
 
 
 def run(host: Host, name: str, *options: str) -> str:

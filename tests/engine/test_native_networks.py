@@ -34,7 +34,8 @@ def clean(fabric: Fabric, hosts: tuple[Host, ...], *names: str) -> None:
         if running := host.docker("ps", "-aq").split():
             host.docker("rm", "-f", *running)
     for name in names:
-        fabric.ok("network", "delete", name)
+        # The controller hears of the last container's end a moment later.
+        until(lambda name=name: fabric.cli("network", "delete", name).status == 0, f"{name} to be deleted", 60)
 
 
 def listed(host: Host, name: str) -> bool:
