@@ -40,6 +40,8 @@ class Announcer:
         self._clock = clock
         self._seen = seen
         self._told: set[str] = set()
+        self._unseen: set[str] = set()
+        self._names: dict[str, tuple[Due, str]] = {}
         self._tries: dict[str, int] = {}
         self._failed: dict[str, tuple[Due, TrunklineError]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -52,6 +54,8 @@ class Announcer:
         """Announce what lives and was not announced yet."""
         living = announcing.living(containers)
         self._told &= living
+        self._unseen &= living
+        self._names = {key: named for key, named in self._names.items() if key in living}
         self._tries = {key: tries for key, tries in self._tries.items() if key in living}
         self._failed = {key: failed for key, failed in self._failed.items() if key in living}
         for due in announcing.due(containers, found, desired, self._told):
@@ -70,7 +74,8 @@ class Announcer:
         try:
             announcement = await self._announcement(due)
             if announcement is None:
-                self._told.discard(due.id)  # it is gone, or not there yet: what happens next wakes us
+                self._told.discard(due.id)  # it is gone, or not there yet
+                self._unseen.add(due.id)
                 return
             await self._send(announcement)
             await self._clock.sleep(AGAIN_SECONDS)
@@ -110,6 +115,8 @@ class Announcer:
                 f"the link that carried it on network {due.network} was deleted, or the address taken away",
                 f"docker restart {due.container}",
             )
+        self._unseen.discard(due.id)
+        self._names[due.id] = (due, found.link.name)
         self._seen(due.id, found)
         mac = found.link.mac or due.mac
         return Announcement(namespace, found.link.name, mac, due.addresses, due.gateways)
@@ -121,7 +128,11 @@ class Announcer:
 
     def unannounced(self) -> bool:
         """Whether something waits to be tried again."""
-        return any(self._tries.get(key, 0) < TRIES for key in self._failed)
+        return bool(self._unseen) or any(self._tries.get(key, 0) < TRIES for key in self._failed)
+
+    def named(self) -> dict[tuple[str, str], str]:
+        """Names of interfaces inside containers, by network and address, as far as they were seen."""
+        return {(due.network, address): name for due, name in self._names.values() for address in due.addresses}
 
     def problems(self) -> tuple[Problem, ...]:
         """What could not be announced: neighbours may know an old place for up to their ARP timeout."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from agent.docking import DockerAbsent, Engine, Ground
@@ -20,7 +20,7 @@ from agent.plan.docked import Docked, Standing
 from agent.plan.dockernets import PENDING, wanted_name
 from agent.plan.ledger import Listing
 from agent.plan.losses import Losses
-from agent.ports import Links, Prober
+from agent.ports import Interface, Links, Prober
 from agent.spool import Spool
 from trunkline import log
 from trunkline.clock import Clock
@@ -124,7 +124,7 @@ class DockerLoop:
         self._rebuilder = Rebuilder(
             world.engine, world.links, chronicle, world.clock, world.draw, self.wake, self._rebuilt
         )
-        self._announcer = Announcer(world.engine, world.links, world.prober, world.clock, self._rebuilder.seen)
+        self._announcer = Announcer(world.engine, world.links, world.prober, world.clock, self._seen)
         self._restarts = Restarts(world.engine, chronicle, world.clock, world.draw, self.wake)
         self._losses = Losses()
         self._wake = asyncio.Event()
@@ -155,7 +155,7 @@ class DockerLoop:
         return Docked(
             networks=self._standings(),
             parents=self._networks.parents(),
-            endpoints=self.ledger.endpoints(),
+            endpoints=self._endpoints(),
             endpoints_complete=self.ledger.complete,
             events=self._chronicle.events(),
             problems=(
@@ -168,6 +168,13 @@ class DockerLoop:
                 *losses.problems(self._losses, self._host),
             ),
             docker="" if self._away else self._docker,
+        )
+
+    def _endpoints(self) -> tuple[EndpointObservation, ...]:
+        names = self._announcer.named()
+        return tuple(
+            replace(one, ifname=names.get((one.network, one.address), "")) if one.present else one
+            for one in self.ledger.endpoints()
         )
 
     def note(self, subject: str, message: str) -> None:
@@ -207,6 +214,10 @@ class DockerLoop:
     def boots(self) -> bool:
         """Whether dockerd ended, or this agent began, and Docker was not listed since."""
         return self._listed_ms <= self._cut_ms
+
+    def _seen(self, endpoint: str, interface: Interface) -> None:
+        self._rebuilder.seen(endpoint, interface)
+        self._changed()
 
     def _rebuilt(self, endpoint: str) -> None:
         self._announcer.again(endpoint)

@@ -68,6 +68,7 @@ def test_the_controller_hears_of_renames_and_ends(fabric: Fabric, net: str, pair
     h1 = pair[0]
     run(h1, "c1")
     until(lambda: "c1/mynet2" in attached(fabric, "h1"), "the attachment")
+    until(lambda: attached(fabric, "h1")["c1/mynet2"]["ifname"] == "eth0", "the interface")
     h1.docker("rename", "c1", "renamed")
     until(lambda: set(attached(fabric, "h1")) == {"renamed/mynet2"}, "the rename")
     h1.docker("rm", "-f", "renamed")
