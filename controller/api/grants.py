@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import Counter
+from collections.abc import Callable
 from typing import Any, Final
 
 from grpc import aio
@@ -45,10 +47,11 @@ class _Granting:
     """Plans one address; after races lost to another replica the cursor jumps away from its. Remembers what it has
     recalled, so that it asks for one address at a time."""
 
-    def __init__(self, replica: Replica, cursors: Cursors, ask: Ask) -> None:
+    def __init__(self, replica: Replica, cursors: Cursors, ask: Ask, waiters: Callable[[], int]) -> None:
         self._replica = replica
         self._cursors = cursors
         self._ask = ask
+        self._waiters = waiters
         self._tried: Txn | None = None
         self._beaten = False
         self._losses = 0
@@ -61,7 +64,16 @@ class _Granting:
             self._beaten = self._cursors.lost(snapshot, tried, secrets.randbits(32), self._beaten)
             self._losses += 1
         skip = secrets.randbelow(SPREAD * self._losses + 1)
-        plan = grant(snapshot, self._ask, self._cursors, self._replica.clock.now_ms(), self.recalled, skip, self.mute)
+        plan = grant(
+            snapshot,
+            self._ask,
+            self._cursors,
+            self._replica.clock.now_ms(),
+            self.recalled,
+            skip,
+            self.mute,
+            self._waiters(),
+        )
         self._tried = plan.txn
         return Planned(plan.txn, plan)
 
@@ -72,6 +84,7 @@ class GrantApi(address_pb2_grpc.AddressServiceServicer):
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
         self._cursors = replica.cursors
+        self._waiting: Counter[tuple[str, int]] = Counter()
 
     async def Grant(self, request: address_pb2.GrantRequest, context: Context) -> address_pb2.GrantResponse:
         """Give at once what nobody has, else wait for what others let go."""
@@ -79,13 +92,20 @@ class GrantApi(address_pb2_grpc.AddressServiceServicer):
         ask = _asked(request)
         left = context.time_remaining()
         deadline = asyncio.get_running_loop().time() + min(PATIENCE, left if left is not None else 0.0) - MARGIN
-        with self._replica.subscribed() as subscription:
-            plan, revision = await self._granted(ask, subscription, deadline)
+        pool = (ask.network, ask.version)
+        self._waiting[pool] += 1
+        try:
+            with self._replica.subscribed() as subscription:
+                plan, revision = await self._granted(ask, subscription, deadline)
+        finally:
+            self._waiting[pool] -= 1
+            self._waiting += Counter()  # drops what is zero
         _log.debug("granted", host=ask.host, network=ask.network, address=str(plan.address))
         return address_pb2.GrantResponse(address=str(plan.address), promised=plan.promised, revision=revision)
 
     async def _granted(self, ask: Ask, subscription: Subscription, deadline: float) -> tuple[GrantPlan, int]:
-        planner, patience = _Granting(self._replica, self._cursors, ask), 0.0
+        pool = (ask.network, ask.version)
+        planner, patience = _Granting(self._replica, self._cursors, ask, lambda: self._waiting[pool]), 0.0
         while True:
             try:
                 plan, revision = await self._replica.committer.commit(planner)

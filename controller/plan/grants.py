@@ -97,10 +97,12 @@ def grant(
     recalled: frozenset[IPAddress] = frozenset(),
     skip: int = 0,
     mute: frozenset[str] = frozenset(),
+    waiters: int = 0,
 ) -> GrantPlan:
     """Plan an address for a host; `recalled` are those that were recalled for this request before. So many that could
     be recalled are left to others, who want the same at this moment, by `skip`; `mute` hosts were asked in vain, and
-    are asked again only if there are no others.
+    are asked again only if there are no others. While as much is under way as `waiters` wait for, with this one, no
+    more is recalled.
 
     Raises INVALID_ARGUMENT, NETWORK_NOT_FOUND, NETWORK_DELETING, HOST_NOT_FOUND, HOST_DRAINED, HOST_FORGETTING,
     HOST_NOT_SELECTED, UPLINK_*, ADDRESS_*, OWNER_ELSEWHERE, POOL_EXHAUSTED, STORE_CORRUPT.
@@ -122,7 +124,7 @@ def grant(
     except Refusal as error:
         if error.reason is not Reason.POOL_EXHAUSTED or ask.spare:
             raise
-        return _pressed(room, error, recalled, skip, mute)
+        return _pressed(room, error, recalled, skip, mute, waiters)
     return _given(room, choice)
 
 
@@ -246,7 +248,9 @@ def recall_op(network: str, address: IPAddress, stored: Stored[AddressRecord]) -
     return Put(keys.address(network, address), codec.encode(record), known=(path, record))
 
 
-def _pressed(room: _Room, full: Refusal, recalled: frozenset[IPAddress], skip: int, mute: frozenset[str]) -> GrantPlan:
+def _pressed(
+    room: _Room, full: Refusal, recalled: frozenset[IPAddress], skip: int, mute: frozenset[str], waiters: int
+) -> GrantPlan:
     """Nothing is free: wait for what was recalled for this request, else recall one more, else for what was recalled
     for others. Raises POOL_EXHAUSTED when nobody in reach has anything to let go."""
     out_of_reach = _out_of_reach(room)
@@ -255,10 +259,15 @@ def _pressed(room: _Room, full: Refusal, recalled: frozenset[IPAddress], skip: i
     fresh = [(a, record) for a, record in some if not record.recalled]
     others = [one for one in fresh if one[1].host not in mute]
     hosts = {_record(room, a).host for a in waiting}
+    coming = {a: record.host for a, record in some if record.recalled and record.host not in mute}
+    if len(coming) >= waiters > 0:
+        refusal = _full(full, out_of_reach, sorted({*hosts, *coming.values()}))
+        return GrantPlan(None, recalled=waiting or frozenset(coming), refusal=refusal)
     if waiting and (hosts - mute or not others):
         return GrantPlan(None, recalled=waiting, refusal=_full(full, out_of_reach, sorted(hosts)))
     if fresh := others or fresh:
-        address, record = nsmallest(skip + 1, fresh, key=_reluctance)[-1]
+        # The youngest may be on its way to one who waits for it.
+        address, record = nsmallest(min(skip, len(fresh) // 4) + 1, fresh, key=_reluctance)[-1]
         stored = room.stored(address)
         assert stored is not None
         refusal = _full(full, out_of_reach, sorted({*hosts, record.host}))

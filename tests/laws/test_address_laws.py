@@ -215,7 +215,7 @@ class Hosts(RuleBasedStateMachine):
         with contextlib.suppress(TrunklineError):
             self.fabric.give(where, GrantRequest("blue", 4))
 
-    @rule(seconds=st.sampled_from([1, 6, 25, 121]))
+    @rule(seconds=st.sampled_from([1, 6, 25, 121, -20, -3600]))
     def wait(self, seconds: int) -> None:
         self.finish()
         self.agents["h1"].clock.ms += seconds * 1000
