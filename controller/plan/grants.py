@@ -39,6 +39,10 @@ SETTLED_SECONDS = 60
 """Stock that was given for one owner is anybody's again when that did not come for it so long."""
 
 
+YOUNG_MS = 1000
+"""Stock is not recalled so soon after it was given, if there is other."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """What an agent asks for. `address` "" for any of IP version `version`; `owner` "" when nobody could tell;
@@ -257,7 +261,8 @@ def _pressed(
     waiting = frozenset(a for a, record in _spare(room, recalled) if record.recalled)
     some = list(_spare(room))
     fresh = [(a, record) for a, record in some if not record.recalled]
-    others = [one for one in fresh if one[1].host not in mute]
+    fresh = [one for one in fresh if not _is_young(room, one[1])] or fresh
+    others = [one for one in fresh if one[1].host not in mute and not _is_young(room, one[1])]
     hosts = {_record(room, a).host for a in waiting}
     coming = {a: record.host for a, record in some if record.recalled and record.host not in mute}
     if len(coming) >= waiters > 0:
@@ -266,7 +271,6 @@ def _pressed(
     if waiting and (hosts - mute or not others):
         return GrantPlan(None, recalled=waiting, refusal=_full(full, out_of_reach, sorted(hosts)))
     if fresh := others or fresh:
-        # The youngest may be on its way to one who waits for it.
         address, record = nsmallest(min(skip, len(fresh) // 4) + 1, fresh, key=_reluctance)[-1]
         stored = room.stored(address)
         assert stored is not None
@@ -308,6 +312,11 @@ def _could_go(room: _Room, record: AddressRecord) -> bool:
     if record.kind is AddressKind.STOCK:
         return not record.owner or record.since_ms + SETTLED_SECONDS * 1000 <= room.now_ms
     return record.rest_until_ms <= room.now_ms
+
+
+def _is_young(room: _Room, record: AddressRecord) -> bool:
+    """Whether it may be on its way to one who waits for it."""
+    return record.kind is AddressKind.STOCK and room.now_ms - record.since_ms < YOUNG_MS
 
 
 def _out_of_reach(room: _Room) -> list[str]:
