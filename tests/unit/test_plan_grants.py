@@ -10,7 +10,7 @@ import pytest
 from fakes.docked import Docked
 from fakes.planning import NOW
 
-from controller.plan.grants import SETTLED_SECONDS, GrantPlan
+from controller.plan.grants import SETTLED_SECONDS, YOUNG_MS, GrantPlan
 from controller.plan.stock import OWNED_SECONDS, STOCK, SURPLUS_SECONDS
 from controller.plan.usage import clock
 from controller.state import codec, keys
@@ -289,6 +289,9 @@ def test_grant_recalls_stock_first(room: Docked) -> None:
     stock = room.grant("h2")
     room.sync("h2")
     fill(room, leave=2)
+    young = room.plan_grant("h1")
+    assert [str(a) for a in young.recalled] == [kept], "what was just given may be on its way to who waits"
+    room.now += YOUNG_MS
     plan = waits(room, room.plan_grant("h1"), Reason.POOL_EXHAUSTED, "20.0.0.0/29", "h2 did not let go in time")
     assert [str(a) for a in plan.recalled] == [stock]
     again = room.plan_grant("h1", recalled=plan.recalled)
