@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from engine.binaries import Binaries
+from engine.commands import tail
 from engine.fabric import Fabric
 from engine.host import Host
 from engine.wire import Wire
@@ -22,6 +23,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.engine)
             if os.geteuid() != 0:
                 item.add_marker(pytest.mark.skip(reason="network namespaces and dockerd need root"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What failed on a fabric is told with the last words of its agents and its controller."""
+    report = yield
+    fabric = getattr(item, "funcargs", {}).get("fabric")
+    if report.failed and isinstance(fabric, Fabric):
+        logs = {f"agent of {name}": holder.log for name, holder in fabric.agents.items()}
+        for name, log in {**logs, "controller": fabric.controller_log}.items():
+            report.sections.append((name, tail(log, 3000)))
+    return report
 
 
 @pytest.fixture(scope="session")

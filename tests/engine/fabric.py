@@ -96,6 +96,13 @@ class Fabric:
 
     # Agents
 
+    def join(self, host: Host) -> None:
+        """One more host, with an agent that is connected."""
+        self.hosts[host.name] = host
+        self.agents[host.name] = SocketHolder(host)
+        self.start_agent(host.name)
+        self.wait_connected([host.name])
+
     def start_agent(self, name: str, tables: Tables | None = None) -> None:
         """Write its config, these tables over the fabric's, and start it behind the plugin's socket; does not wait."""
         config = self.hosts[name].etc / "trunkline/agent.toml"
