@@ -99,7 +99,8 @@ def choose(entries: Entries, question: Question, failed: TrunklineError | None =
 def granted(question: Question, address: str, promise: bool) -> Entry:
     """The entry of an address that the controller gave for a question."""
     who = _only(question)
-    return ledger.used(who, question.now_ms, promise or ledger.promised(question.network, _name(who), address))
+    promise = promise or ledger.promised(question.network, _name(who), address)
+    return ledger.used(who, question.now_ms, promise, bool(question.address))
 
 
 def looks_for(entries: Entries, question: Question) -> bool:
@@ -194,7 +195,7 @@ class _Chooser:
         return self._oldest(
             lambda entry: (
                 entry.state is EndpointState.KEPT
-                and not (entry.promised or entry.shared)
+                and not (entry.promised or entry.shared or entry.fixed)
                 and _anyone(entry, askers) is not None
             )
         )
@@ -204,7 +205,8 @@ class _Chooser:
         kept = [
             address
             for address, entry in self._here.items()
-            if entry.state is EndpointState.KEPT and not (entry.promised or entry.shared or entry.destroyed)
+            if entry.state is EndpointState.KEPT and not (entry.promised or entry.shared)
+            if not (entry.destroyed or entry.fixed)
         ]
         return max(kept, key=lambda address: (self._here[address].since_ms, -int(ip_address(address))), default=None)
 
@@ -219,12 +221,14 @@ class _Chooser:
 
     def _spares(self) -> list[str]:
         """What is kept for others, and may be given up: of destroyed containers, past its rest, resting; each oldest
-        first. Nothing that is promised, and nothing that rests for a cluster-wide owner."""
+        first; last what a container can start with alone. Nothing that is promised, and nothing that rests for a
+        cluster-wide owner."""
         ranked = []
         for address, entry in self._here.items():
             rank = self._rank(entry)
             if entry.state is EndpointState.KEPT and not entry.promised and not (entry.shared and rank == 2):
-                ranked.append((rank, entry.since_ms, int(ip_address(address)), address))
+                needed = entry.fixed and not entry.destroyed
+                ranked.append((needed, rank, entry.since_ms, int(ip_address(address)), address))
         return [address for *_, address in sorted(ranked)]
 
     def _rank(self, entry: Entry) -> int:
@@ -247,7 +251,7 @@ class _Chooser:
             who = _anyone(entry, self._question.askers or ())
         promise = ledger.promised(self._network, _name(who), address)
         promise = promise or (entry.promised and entry.owner == _name(who))
-        return Take(address, ledger.used(who, self._question.now_ms, promise))
+        return Take(address, ledger.used(who, self._question.now_ms, promise, bool(self._question.address)))
 
     def _unusable(self, address: str) -> Refusal | None:
         name, cidr = self._network.name, self._question.cidr

@@ -35,7 +35,8 @@ class Entry:
     """One address (without prefix length) of a network. `owner` is whom a USED or KEPT address is for, "" when nobody
     could tell, or whom a STOCK address is meant for; `shared`: the owner is cluster-wide; `promised`: it is reserved
     for the owner. `container_id` and `container` are "" until they are known, and `mac` until Docker showed the
-    interface. `since_ms` is when the state began. `destroyed`: the container of a KEPT address is gone for good."""
+    interface. `since_ms` is when the state began. `destroyed`: the container of a KEPT address is gone for good.
+    `fixed`: its user chose this address (`--ip`), so its container can start with no other."""
 
     state: EndpointState
     owner: str = ""
@@ -46,6 +47,7 @@ class Entry:
     mac: str = ""
     since_ms: int = 0
     destroyed: bool = False
+    fixed: bool = False
 
 
 Entries = Mapping[Key, Entry]
@@ -119,10 +121,11 @@ def take(entries: Entries, desired: Desired, floor: int, now_ms: int) -> Changes
     return changes
 
 
-def used(asked: Asker | None, now_ms: int, promise: bool = False) -> Entry:
+def used(asked: Asker | None, now_ms: int, promise: bool = False, fixed: bool = False) -> Entry:
     """The entry of an address that is handed out, to nobody knows whom without `asked`."""
     who = asked or Asker("")
-    return Entry(EndpointState.USED, who.owner, who.shared, promise, who.container_id, who.container, "", now_ms)
+    entry = Entry(EndpointState.USED, who.owner, who.shared, promise, who.container_id, who.container, "", now_ms)
+    return replace(entry, fixed=fixed)
 
 
 def release(entries: Entries, key: Key, now_ms: int) -> Changes:
@@ -189,7 +192,8 @@ def _in_use(entry: Entry | None, seen: Live, network: HostNetwork | None, now_ms
     if entry is not None and entry.owner == who.owner:
         promise = promise or entry.promised
     since = entry.since_ms if entry is not None and entry.state is EndpointState.USED else now_ms
-    return Entry(EndpointState.USED, who.owner, who.shared, promise, who.container_id, who.container, seen.mac, since)
+    entry = Entry(EndpointState.USED, who.owner, who.shared, promise, who.container_id, who.container, seen.mac, since)
+    return replace(entry, fixed=any(seen.key[1] in map(plain, one.requested) for one in seen.container.endpoints))
 
 
 def _leaked(entry: Entry, existing: _Existing, now_ms: int) -> bool:

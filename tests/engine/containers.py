@@ -130,7 +130,7 @@ def holdings(fabric: Fabric, kind: str = "", network: str = NETWORK) -> dict[str
 def in_fabric(fabric: Fabric, network: str = NETWORK) -> dict[str, Place]:
     """Addresses in use, as the controller was told."""
     used = holdings(fabric, "attachment", network)
-    return {of: Place(one["host"], one["target"], one["mac"]) for of, one in used.items() if one["observed"]}
+    return {of: Place(one["host"], one["target"], one["mac"]) for of, one in used.items()}
 
 
 def kept(fabric: Fabric, network: str = NETWORK) -> dict[str, tuple[str, str]]:

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from agent.plan import owners
+from agent.plan import ledger, owners
 from agent.plan.choice import Choice, Question, Take, choose, concerns
 from agent.plan.docker import Container, Endpoint
-from agent.plan.ledger import Entry
+from agent.plan.ledger import Entry, Listing
 from agent.plan.owners import Asker, DockerNames
+from trunkline.errors import Reason, Refusal
 from trunkline.model import EndpointState, HostNetwork, Prefix, Reservation
 
 NOW = 10_000_000
@@ -87,6 +88,28 @@ def test_a_dockerd_that_boots_is_given_what_was_given_back_last() -> None:
         "10.9.0.5": kept("db", 4, promised=True),
         "10.9.0.6": kept("any", 3, shared=True),
         "10.9.0.7": STOCK,
+        "10.9.0.8": kept("fixed", 2, fixed=True),
     }
     assert address(decide(entries, unknown=True, boots=True)) == "10.9.0.3"
     assert address(decide(entries, unknown=True)) == "10.9.0.7"
+
+
+def test_what_a_container_can_start_with_alone_is_given_up_last() -> None:
+    full = Refusal(Reason.POOL_EXHAUSTED, "all are in use")
+    entries = {"10.9.0.2": kept("fixed", 900, fixed=True), "10.9.0.3": kept("free", 1)}
+    question = Question("h1", NET, "10.9.0.0/24", NOW, "", ())
+    assert address(choose({("blue", key): entry for key, entry in entries.items()}, question, full)) == "10.9.0.3"
+    ambiguous = (Asker("fixed", False, "id-fixed", "fixed"), Asker("free", False, "id-free", "free"))
+    assert address(decide(entries, *ambiguous)) == "10.9.0.3"
+
+
+def test_an_address_that_its_user_chose_is_known_to_be_so() -> None:
+    chosen = Question("h1", NET, "10.9.0.0/24", NOW, "10.9.0.3", ())
+    choice = choose({("blue", "10.9.0.3"): STOCK}, chosen)
+    assert isinstance(choice, Take)
+    assert choice.entry.fixed
+    endpoint = Endpoint("n1", "blue", "e1", ("10.9.0.3/24",), ("10.9.0.3",), "02:42:0a:09:00:03")
+    listing = Listing([Container("id-web", "web", "running", endpoints=(endpoint,))], NAMES, NOW)
+    found = ledger.reconcile({}, listing, NOW)["blue", "10.9.0.3"]
+    assert found is not None
+    assert found.fixed
