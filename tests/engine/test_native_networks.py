@@ -125,6 +125,21 @@ def test_a_network_of_that_name_that_somebody_made_is_left_as_it_is(fabric: Fabr
     clean(fabric, pair, "mynet2")
 
 
+def test_dockers_own_refusal_is_passed_on_in_its_words(
+    fabric: Fabric, pair: tuple[Host, Host], docker_version: tuple[int, ...]
+) -> None:
+    """Before version 27 Docker makes one macvlan network on a parent only."""
+    h1, h2 = pair
+    h1.docker("network", "create", "-d", "macvlan", "-o", "parent=enp7s0", "theirs")
+    make(fabric, (h2,), "mynet2", *FOUR)
+    if docker_version < (27,):
+        until(lambda: "already using parent interface enp7s0" in shown(fabric, "h1")[1], "Docker's words")
+        assert shown(fabric, "h1")[0] == "failed"
+    h1.docker("network", "rm", "theirs")
+    until(lambda: shown(fabric, "h1")[0] == "ready", "it to be made", 40)
+    clean(fabric, pair, "mynet2")
+
+
 def test_deleting_the_network_waits_for_its_containers(fabric: Fabric, pair: tuple[Host, Host], net: str) -> None:
     h1 = pair[0]
     h1.docker("run", "-d", "--name", "c1", "--network", net, IMAGE, "sleep", "3600")
