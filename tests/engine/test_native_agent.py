@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,16 @@ from lab.docker import IMAGE
 from lab.waiting import until
 
 
+def listed(host: Host) -> bool:
+    return "mynet2" in host.docker("network", "ls")
+
+
 @pytest.fixture
 def net(fabric: Fabric, pair: tuple[Host, Host]) -> Iterator[str]:
     """A network that is in Docker of both hosts; gone after the test, containers first."""
     fabric.ok("network", "create", "mynet2", "--subnet", "20.0.0.0/24", "--gateway", "20.0.0.1", "--vlan", "0")
     for host in pair:
-        until(lambda host=host: "mynet2" in host.docker("network", "ls"), f"mynet2 in Docker of {host.name}")
+        until(partial(listed, host), f"mynet2 in Docker of {host.name}")
     yield "mynet2"
     for host in pair:
         if left := host.docker("ps", "-aq").split():

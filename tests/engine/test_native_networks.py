@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from engine.fabric import PROGRAMS, Fabric
@@ -25,8 +26,12 @@ def net(fabric: Fabric, pair: tuple[Host, Host]) -> Iterator[str]:
 def make(fabric: Fabric, hosts: tuple[Host, ...], name: str, *options: str) -> str:
     fabric.ok("network", "create", name, *options, "--vlan", "0")
     for host in hosts:
-        until(lambda host=host: listed(host, name), f"{name} in Docker of {host.name}")
+        until(partial(listed, host, name), f"{name} in Docker of {host.name}")
     return name
+
+
+def deleted(fabric: Fabric, name: str) -> bool:
+    return fabric.cli("network", "delete", name).status == 0
 
 
 def clean(fabric: Fabric, hosts: tuple[Host, ...], *names: str) -> None:
@@ -35,7 +40,7 @@ def clean(fabric: Fabric, hosts: tuple[Host, ...], *names: str) -> None:
             host.docker("rm", "-f", *running)
     for name in names:
         # The controller hears of the last container's end a moment later.
-        until(lambda name=name: fabric.cli("network", "delete", name).status == 0, f"{name} to be deleted", 60)
+        until(partial(deleted, fabric, name), f"{name} to be deleted", 60)
 
 
 def listed(host: Host, name: str) -> bool:

@@ -7,12 +7,13 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 from fakes.docker import FakeDocker
 from fakes.granting import FakeFabric, FakeGranter
 
+from agent.docking import Engine
 from agent.engine.plugin import Plugin
 from agent.journal import Journal
 from agent.native.pools import HostPools, PoolPorts
@@ -48,7 +49,7 @@ class DockedAgent:
 
     async def start(self) -> None:
         self.journal = Journal(self.directory)
-        ports = PoolPorts(self.docker, self.granter, self.journal, self.clock)
+        ports = PoolPorts(cast("Engine", self.docker), self.granter, self.journal, self.clock)
         self.pools = HostPools(self.host, ports, self.unready.get, self._changed)
         await self.pools.load(self.spooled)
 

@@ -12,6 +12,7 @@ from fakes.prober import FakeProber, FakeWire
 from fakes.targets import FakeTargets
 
 from agent import app
+from agent.activation import Notifier
 from agent.config import Config, LogSection
 from agent.loop import World
 from agent.plan.state import UplinkConfig
@@ -55,12 +56,13 @@ class Machine:
             uplinks=tuple(self.uplinks),
             labels={},
             docker_socket="",
+            plugin_socket="",
             log=LogSection(),
         )
         spool = Spool(self._directory)
         spool.prepare()
         world = World(self.links, self.targets, FakeProber(FakeWire(), self.host), SystemClock(), lambda: 0.5)
-        self._task = asyncio.create_task(app._run(config, spool, world))
+        self._task = asyncio.create_task(app._run(config, spool, world, Notifier()))
 
     async def stop(self) -> None:
         """End the agent as by kill -9."""

@@ -291,7 +291,7 @@ async def two(tmp_path: Path) -> tuple[FakeFabric, DockedAgent, DockedAgent]:
         await agent.start()
         await agent.told()
         agents.append(agent)
-    return fabric, *agents
+    return fabric, agents[0], agents[1]
 
 
 async def test_what_was_let_go_of_is_not_taken_from_a_state_that_did_not_know(tmp_path: Path) -> None:

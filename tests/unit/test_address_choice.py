@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,6 @@ from fakes.docked_agent import DockedAgent
 from fakes.docker import FakeDocker
 from fakes.granting import FakeFabric
 
-from agent import journal as journals
 from agent.docking import GrantRequest, PoolRequest
 from agent.plan import ledger, owners, pools
 from agent.plan.choice import Ask, Choice, Question, Refuse, Take, choose
@@ -347,7 +347,7 @@ async def test_nothing_is_handed_out_that_is_not_on_disk(agent: DockedAgent, mon
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(journals.os, "write", full)
+    monkeypatch.setattr(os, "write", full)
     with pytest.raises(TrunklineError) as refused:
         await agent.pools.request(ANY)
     assert refused.value.reason is Reason.SPOOL_CORRUPT

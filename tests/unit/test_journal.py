@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from agent import journal as journals
 from agent.journal import NAME, Journal
 from agent.plan.ledger import Entry
 from trunkline.errors import Reason, TrunklineError
@@ -89,7 +88,7 @@ async def test_calls_that_come_together_share_an_fsync(tmp_path: Path, monkeypat
         synced += 1
         fsync(file)
 
-    monkeypatch.setattr(journals.os, "fsync", counted)
+    monkeypatch.setattr(os, "fsync", counted)
     await asyncio.gather(*(journal.write({("blue", f"20.0.1.{i}"): USED}) for i in range(50)))
     assert synced <= 2
     await journal.close()
@@ -118,7 +117,7 @@ async def test_a_disk_that_refuses_is_said_and_nothing_of_it_counts(
         write(file, data[:7])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(journals.os, "write", full)
+    monkeypatch.setattr(os, "write", full)
     for _ in range(2):
         with pytest.raises(TrunklineError) as refused:
             await journal.write({A: USED})

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -176,6 +177,10 @@ async def test_a_host_asks_for_itself_only(memory: MemoryStore, tmp_path: Path, 
                 await stub.Grant(request, timeout=SECONDS)
 
 
+def _has_network(agent: ScriptedAgent) -> bool:
+    return agent.desired is not None and bool(agent.desired.networks)
+
+
 async def test_addresses_come_one_after_the_other(any_rig: Rig) -> None:
     """From the first, without a hole, though stock, grants, hosts' own interfaces and promises are chosen at once."""
     rig = any_rig
@@ -183,7 +188,7 @@ async def test_addresses_come_one_after_the_other(any_rig: Rig) -> None:
     snapshot = rig.app.replica.snapshot
     for turn in range(2):
         await rig.create(host_access=True)
-        await asyncio.gather(*(agent.until(lambda agent=agent: bool(agent.desired.networks)) for agent in agents))
+        await asyncio.gather(*(agent.until(partial(_has_network, agent)) for agent in agents))
         asked = [agent.grant("blue") for agent in agents for _ in range(4)]
         kept = [
             rig.addresses.Reserve(v1_address_pb2.ReserveRequest(network="blue", owner=f"o{n}"), timeout=SECONDS)
