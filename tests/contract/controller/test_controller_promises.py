@@ -109,7 +109,7 @@ async def test_refusals_change_nothing(rig: Rig, memory: MemoryStore) -> None:
     await rig.attach("docker1", "web", addresses=["20.0.0.2"])
     await rig.until_phase("docker1", "web/blue", READY)
     await reserve(rig, "db", "20.0.0.3")
-    before = await memory.read("addresses/")
+    before = (await memory.read("addresses/")).entries
     for reason, owner, address, mentions in (
         (Reason.ADDRESS_TAKEN, "other", "20.0.0.2", ("web/blue", "docker1")),
         (Reason.ADDRESS_TAKEN, "other", "20.0.0.3", ("db",)),
@@ -133,7 +133,7 @@ async def test_refusals_change_nothing(rig: Rig, memory: MemoryStore) -> None:
         await listed(rig, host="docker9")
     with refused(Reason.INVALID_ARGUMENT, "nonsense", "kept"):
         await listed(rig, kind="nonsense")
-    assert await memory.read("addresses/") == before
+    assert (await memory.read("addresses/")).entries == before
 
 
 async def test_two_replicas_promise_one_owner_one_address(rig: Rig, memory: MemoryStore) -> None:
