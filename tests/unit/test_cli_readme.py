@@ -32,7 +32,7 @@ def commands() -> list[str]:
 
 
 def test_nothing_is_passed_over() -> None:
-    assert "trunkline attach docker2/web2 --network blue --default-route" in commands()
+    assert "trunkline attach docker1/web3 --network blue" in commands()
     assert len(commands()) > 20
 
 
