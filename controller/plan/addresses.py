@@ -325,7 +325,7 @@ def held_by(network: str, address: IPAddress, record: AddressRecord, now_ms: int
         what = f"{where} {'rests' if resting else 'is kept'} until {until} for {who} on host {record.host}"
         return Refusal(Reason.ADDRESS_RESTING, what, "choose another address, or wait", **facts)
     what = f"{where} is held by attachment {record.holder} on host {record.host}"
-    return Refusal(Reason.ADDRESS_TAKEN, what, "choose another address, or detach that one first", **facts)
+    return Refusal(Reason.ADDRESS_TAKEN, what, "choose another address, or detach or stop that one first", **facts)
 
 
 def keep_seconds(network: NetworkRecord, hold: bool = True) -> int:

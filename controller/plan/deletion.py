@@ -43,7 +43,7 @@ def delete_network(snapshot: Snapshot, name: str) -> DeletePlan:
         raise Refusal(
             Reason.NETWORK_IN_USE,
             f"network {name} is in use by {', '.join(holders[:10])}{more}",
-            "detach them first and wait until they are gone; see `trunkline attachment list`",
+            "detach them, or end what Docker runs there, and wait until they are gone; see `trunkline attachment list`",
             network=name,
         )
     record = replace(stored.value, deleting=True, generation=stored.value.generation + 1)
