@@ -70,9 +70,12 @@ class Host(ScriptedAgent):
 
     def observe(self) -> None:
         """As the agent does: what runs on an imported network is in the ledger before the host says so."""
+        waiting = [self._up.get_nowait() for _ in range(self._up.qsize())]
         super().observe()
         message = self._up.get_nowait()
         assert message is not None
+        for before in waiting:
+            self._up.put_nowait(before)
         if NAME in self.networks and self.networks[NAME].imported:
             del message.observation.endpoints[:]
             for name, address in self.running.items():
