@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -100,7 +101,7 @@ class Plugin:
                 task.cancel()
 
     async def _serve(self, request: web.Request) -> web.Response:
-        method = request.match_info["method"]
+        method, began = request.match_info["method"], time.monotonic()
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 answer = await self._answer(method, await _body(request))
@@ -113,6 +114,7 @@ class Plugin:
         except Exception as bug:
             self._log.error("plugin call failed", method=method, exc_info=bug)
             answer = _err(TrunklineError(Reason.INTERNAL, "the agent failed; its log has the traceback"))
+        self._log.debug("docker was answered", method=method, seconds=round(time.monotonic() - began, 3))
         return web.Response(body=msgspec.json.encode(answer), content_type=CONTENT_TYPE)
 
     async def _answer(self, method: str, body: bytes) -> Answer:

@@ -221,12 +221,13 @@ class _Chooser:
 
     def _spares(self) -> list[str]:
         """What is kept for others, and may be given up: of destroyed containers, past its rest, resting; each oldest
-        first; last what a container can start with alone. Nothing that is promised, and nothing that rests for a
-        cluster-wide owner."""
+        first; last what a container can start with alone. Nothing that is promised, and nothing that rests for such a
+        container or for a cluster-wide owner."""
         ranked = []
         for address, entry in self._here.items():
             rank = self._rank(entry)
-            if entry.state is EndpointState.KEPT and not entry.promised and not (entry.shared and rank == 2):
+            bound = entry.promised or ((entry.shared or entry.fixed) and rank == 2)
+            if entry.state is EndpointState.KEPT and not bound:
                 needed = entry.fixed and not entry.destroyed
                 ranked.append((needed, rank, entry.since_ms, int(ip_address(address)), address))
         return [address for *_, address in sorted(ranked)]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from engine.fabric import Fabric
 from engine.host import Host
+from engine.peer import Peer
 from lab.docker import IMAGE
 from lab.errors import LabError
 from lab.waiting import until
@@ -84,6 +85,11 @@ def default_route(host: Host, name: str, version: int = 4) -> tuple[str, str]:
     """Gateway and interface of a container's default route; ("", "") when there is none."""
     found = json.loads(host.enter(name, ["ip", f"-{version}", "-j", "route", "show", "default"]) or "[]")
     return (found[0].get("gateway", ""), found[0]["dev"]) if found else ("", "")
+
+
+def reached(peer: Peer, of: str) -> None:
+    """Wait until it answers a peer, which may know an old MAC of it, or an IPv6 address that is still being checked."""
+    until(lambda: peer.pings(of, wait=0.5), f"{of} to answer {peer.name}")
 
 
 # Three who know

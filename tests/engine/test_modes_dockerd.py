@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from engine.containers import NETWORK, address, agreed, create, in_docker, in_fabric, kept, remove, run
+from engine.containers import NETWORK, address, agreed, create, in_docker, in_fabric, kept, reached, remove, run
 from engine.fabric import Fabric
 from engine.host import Host
 from engine.peer import Peer
@@ -106,7 +106,7 @@ def test_without_live_restore_containers_with_a_restart_policy_come_back(
     host.start_docker()
     until(lambda: has in in_docker(fabric), "the container to have its address again", 30)
     assert {place.container for place in agreed(fabric).values()} == {"web"}
-    until(lambda: peer.pings(has), "it to answer")
+    reached(peer, has)
 
 
 def test_several_with_a_restart_policy_come_back_with_the_addresses_they_had_together(

@@ -15,6 +15,7 @@ from engine.containers import (
     create,
     in_docker,
     kept,
+    reached,
     remove,
     run,
     settings,
@@ -70,10 +71,9 @@ def both(host: Host, name: str = "web") -> set[str]:
     return {has["IPAddress"], has["GlobalIPv6Address"]}
 
 
-def reached(router: Peer, addresses: set[str]) -> None:
-    """Both are answered; a new IPv6 address is used once the kernel has checked that nobody else has it."""
+def both_reached(router: Peer, addresses: set[str]) -> None:
     for address in addresses:
-        until(lambda of=address: router.pings(of, wait=0.5), f"{address} to answer")  # type: ignore[misc]
+        reached(router, address)
 
 
 ENDINGS: dict[str, Ending] = {
@@ -99,7 +99,7 @@ def test_addresses_are_kept_through_an_end_and_back_after_it(
     assert both(host) == has
     assert set(agreed(fabric)) == has
     assert attachments(fabric) == {"h1/web/mynet2": "ready"}
-    reached(router, has)
+    both_reached(router, has)
 
 
 def test_a_restart_keeps_addresses(fabric: Fabric, host: Host, router: Peer) -> None:
@@ -108,7 +108,7 @@ def test_a_restart_keeps_addresses(fabric: Fabric, host: Host, router: Peer) -> 
     for _ in range(3):
         host.docker("restart", "web")
         assert both(host) == has
-    reached(router, has)
+    both_reached(router, has)
     assert set(agreed(fabric)) == has
 
 
@@ -118,7 +118,7 @@ def test_a_crash_under_a_restart_policy_keeps_addresses(fabric: Fabric, host: Ho
     os.kill(first, signal.SIGKILL)
     until(lambda: host.inspect("web")["State"]["Pid"] not in (0, first), "the restart policy to do its work")
     assert both(host) == has
-    reached(router, has)
+    both_reached(router, has)
     assert set(agreed(fabric)) == has
 
 
@@ -139,7 +139,7 @@ def test_a_paused_container_keeps_its_addresses_and_is_told_of(fabric: Fabric, h
     host.docker("pause", "web")
     assert set(agreed(fabric)) == has
     assert attachments(fabric) == {"h1/web/mynet2": "ready"}
-    reached(router, has)  # the kernel answers for it
+    both_reached(router, has)  # the kernel answers for it
     host.docker("unpause", "web")
     assert both(host) == has
 
@@ -192,7 +192,7 @@ def test_each_version_is_chosen_and_inspected(fabric: Fabric, host: Host, router
     run(host, "web", NETWORK, "--ip", "20.0.0.77", "--ip6", "fd00:20::77")
     has = {"20.0.0.77", "fd00:20::77"}
     assert both(host) == has
-    reached(router, has)
+    both_reached(router, has)
     assert "1 received" in host.enter("web", ["ping", "-n", "-c", "1", "-W", "2", "fd00:20::1"])
     place = Place("h1", "web", settings(host, "web")["MacAddress"])
     assert agreed(fabric) == in_docker(fabric) == dict.fromkeys(has, place)

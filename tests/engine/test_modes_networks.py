@@ -12,6 +12,7 @@ from engine.containers import (
     create,
     default_route,
     events,
+    reached,
     refused,
     remove,
     run,
@@ -102,7 +103,7 @@ def test_a_stopped_container_starts_after_its_network_was_pruned(fabric: Fabric,
     made_anew(fabric, host, before)
     until(lambda: host.docker_result("start", "web").status == 0, "the container to start")
     assert address(host, "web") == has
-    assert router.pings(has)
+    reached(router, has)
     agreed(fabric)
 
 

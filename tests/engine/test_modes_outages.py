@@ -8,7 +8,20 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from engine.containers import FOREVER, NETWORK, address, agreed, create, holdings, in_docker, kept, remove, run, state
+from engine.containers import (
+    FOREVER,
+    NETWORK,
+    address,
+    agreed,
+    create,
+    holdings,
+    in_docker,
+    kept,
+    reached,
+    remove,
+    run,
+    state,
+)
 from engine.fabric import Fabric
 from engine.host import Host
 from engine.peer import Peer
@@ -69,7 +82,7 @@ def test_a_start_waits_for_an_agent_that_is_being_restarted(
     until(lambda: state_or(host, "web") == "created", "the container to be made")
     fabric.agents["h1"].start()
     said(start)
-    assert peer.pings(address(host, "web"))
+    reached(peer, address(host, "web"))
     assert len(agreed(fabric)) == 1
 
 
@@ -147,7 +160,7 @@ def test_containers_restart_without_a_controller(alone: Fabric, hosts: tuple[Hos
     for host in hosts:
         host.docker("restart", "web")
         assert address(host, "web") == given[host.name]
-        assert peer.pings(given[host.name])
+        reached(peer, given[host.name])
     alone.start_controller()
     alone.wait_connected()
     assert set(agreed(alone)) == set(given.values())
@@ -159,7 +172,8 @@ def test_new_containers_start_from_stock_without_a_controller(
     alone.stop_controller()
     given = [run(host, f"new{number}", NETWORK) for host in hosts for number in range(2)]
     assert len(set(given)) == 4
-    assert all(peer.pings(of) for of in given)
+    for of in given:
+        reached(peer, of)
     alone.start_controller()
     alone.wait_connected()
     assert set(agreed(alone)) == set(given)
@@ -208,7 +222,7 @@ def test_a_host_boots_without_a_controller(alone: Fabric, hosts: tuple[Host, Hos
     alone.agents["h1"].start()
     host.wait_docker()
     until(lambda: has in in_docker(alone, hosts=[host]), "the container to have its address again", 30)
-    until(lambda: peer.pings(has), "it to answer")
+    reached(peer, has)
     alone.start_controller()
     alone.wait_connected()
     assert set(agreed(alone)) == {has}

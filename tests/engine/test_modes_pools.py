@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -43,7 +44,15 @@ def trio(wire: Wire, pair: tuple[Host, Host]) -> tuple[Host, Host, Host]:
 
 @pytest.fixture(scope="module")
 def fabric(wire: Wire, trio: tuple[Host, Host, Host]) -> Fabric:
-    return Fabric(wire, trio).up()
+    return Fabric(wire, trio, {"log": {"level": "debug", "json": True}}).up()
+
+
+def longest_answer(fabric: Fabric) -> float:
+    """Seconds that dockerd waited for any agent at most; each call is in an agent's log."""
+    lines = (line for agent in fabric.agents.values() for line in agent.log.read_text().splitlines())
+    told = [json.loads(line) for line in lines if "docker was answered" in line]
+    assert len(told) > 50
+    return max(float(one["seconds"]) for one in told)
 
 
 @pytest.fixture
@@ -127,6 +136,7 @@ def test_fifty_at_once_on_three_hosts(fabric: Fabric, make: Make, trio: tuple[Ho
         list(pool.map(made, homes))
         failed = [done.err for done in pool.map(started, homes) if done.status]
     assert failed == []
+    assert longest_answer(fabric) < 3
     assert set(in_docker(fabric)) == {f"20.0.0.{number}" for number in range(100, 150)}
     assert len(agreed(fabric)) == 50
     with ThreadPoolExecutor(3) as pool:

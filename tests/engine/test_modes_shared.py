@@ -14,6 +14,7 @@ from engine.containers import (
     in_docker,
     in_fabric,
     interface,
+    reached,
     refused,
     remove,
     run,
@@ -71,7 +72,7 @@ def test_an_attached_one_has_its_interface_again_after_a_restart(fabric: Fabric,
     has = attached(fabric, "h1/quiet")
     host.docker("restart", "quiet")
     until(lambda: interface(host, "quiet", has) == "tl0", "the interface to come back")
-    assert peer.pings(has)
+    reached(peer, has)
 
 
 def test_docker_and_attach_never_give_the_same_address(fabric: Fabric, host: Host) -> None:

@@ -14,6 +14,7 @@ from engine.containers import (
     holdings,
     interface,
     kept,
+    reached,
     refused,
     remove,
     run,
@@ -62,7 +63,7 @@ def test_an_address_by_choice_survives_stop_and_start(fabric: Fabric, hosts: tup
     assert "20.0.0.40" not in others
     hosts[0].docker("start", "web")
     assert address(hosts[0], "web") == "20.0.0.40"
-    assert peer.pings("20.0.0.40")
+    reached(peer, "20.0.0.40")
     agreed(fabric)
 
 
@@ -133,7 +134,7 @@ def test_a_mac_by_choice_is_told_and_kept(fabric: Fabric, hosts: tuple[Host, Hos
     assert ("attachment", "h1", "web") in who(fabric, "02:aa:00:00:00:07")
     hosts[0].docker("restart", "web")
     assert address(hosts[0], "web") == has
-    assert peer.pings(has)
+    reached(peer, has)
     assert peer.mac_of(has) == "02:aa:00:00:00:07"
 
 
@@ -177,7 +178,7 @@ def test_an_owner_takes_its_address_from_host_to_host(fabric: Fabric, hosts: tup
         until(lambda: has in kept(fabric), "the address to be kept")
         assert run(there, f"cash-{number}", NETWORK, *label) == has
         assert agreed(fabric)[has].host == there.name
-        assert peer.pings(has)
+        reached(peer, has)
 
 
 def test_a_mere_name_is_each_hosts_own(fabric: Fabric, hosts: tuple[Host, Host]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from agent.plan import ledger, owners
-from agent.plan.choice import Choice, Question, Take, choose, concerns
+from agent.plan.choice import Choice, Question, Refuse, Take, choose, concerns
 from agent.plan.docker import Container, Endpoint
 from agent.plan.ledger import Entry, Listing
 from agent.plan.owners import Asker, DockerNames
@@ -99,6 +99,8 @@ def test_what_a_container_can_start_with_alone_is_given_up_last() -> None:
     entries = {"10.9.0.2": kept("fixed", 900, fixed=True), "10.9.0.3": kept("free", 1)}
     question = Question("h1", NET, "10.9.0.0/24", NOW, "", ())
     assert address(choose({("blue", key): entry for key, entry in entries.items()}, question, full)) == "10.9.0.3"
+    resting = {("blue", "10.9.0.2"): kept("fixed", 1, fixed=True)}
+    assert isinstance(choose(resting, question, full), Refuse)
     ambiguous = (Asker("fixed", False, "id-fixed", "fixed"), Asker("free", False, "id-free", "free"))
     assert address(decide(entries, *ambiguous)) == "10.9.0.3"
 
