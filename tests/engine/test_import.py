@@ -42,7 +42,8 @@ def hands(fabric: Fabric, pair: tuple[Host, Host]) -> Iterator[tuple[Host, Host]
             host.docker("rm", "-f", *names)
     # A network of the fabric waits for its hosts to be clean; a hand-made one is its maker's to remove.
     if fabric.cli("network", "show", NAME).status == 0:
-        fabric.ok("network", "delete", NAME, "--no-wait")
+        # The controller hears of the last container's end a moment later.
+        until(lambda: fabric.cli("network", "delete", NAME, "--no-wait").status == 0, f"{NAME} to be deleted", 60)
     for host in pair:
         until(lambda host=host: not handmade.is_ours(host, NAME), f"{host.name} to drop {NAME}")  # type: ignore[misc]
         if host.docker("network", "ls", "-q", "--filter", f"name=^{NAME}$").strip():
